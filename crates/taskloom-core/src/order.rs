@@ -1,0 +1,1 @@
+//! The order in which the tasks of a graph should run.

@@ -1,0 +1,1 @@
+//! The scheduler: decides where and when tasks run.

@@ -1,0 +1,1 @@
+//! The worker: what one worker runs, fetches and keeps.

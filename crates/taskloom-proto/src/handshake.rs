@@ -1,0 +1,308 @@
+//! Who may talk: version and token, proved both ways, before any other byte is believed.
+//!
+//! ```text
+//! connecting side                               accepting side
+//! Hello {magic, version, role, nonce}      ->
+//!                                          <-   Challenge {version, epoch, nonce, proof}
+//! Proof {proof}                            ->
+//!                                          <-   Welcome | Reject {reason}
+//! ```
+//! A proof is HMAC-SHA256 under the shared token over a role word and both nonces, so that
+//! neither side learns the token and no recorded proof is of use. Nonces come from the caller:
+//! this module has no randomness.
+
+use crate::frame::{Frame, write_frame};
+use crate::wire::{DecodeError, Reader, Wire};
+use crate::wire_record;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// Changes when old and new processes cannot understand each other.
+pub const MAJOR: u16 = 1;
+/// Changes when messages or fields are added.
+pub const MINOR: u16 = 0;
+
+const MAGIC: [u8; 4] = *b"TLM1";
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    #[default]
+    Client,
+    Worker,
+    Supervisor,
+    /// A data connection to a worker.
+    Peer,
+}
+
+impl Wire for Role {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Client => 1,
+            Self::Worker => 2,
+            Self::Supervisor => 3,
+            Self::Peer => 4,
+        });
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match u8::read(reader)? {
+            1 => Ok(Self::Client),
+            2 => Ok(Self::Worker),
+            3 => Ok(Self::Supervisor),
+            4 => Ok(Self::Peer),
+            tag => Err(DecodeError::UnknownTag { what: "role", tag }),
+        }
+    }
+}
+
+/// The shared secret of a cluster. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Vec<u8>);
+
+impl Token {
+    #[must_use]
+    pub fn new(secret: impl Into<Vec<u8>>) -> Self {
+        Self(secret.into())
+    }
+
+    fn prove(&self, word: &str, first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
+        // HMAC takes keys of any length: this cannot fail, and an empty proof matches nothing.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 32] };
+        mac.update(word.as_bytes());
+        mac.update(first);
+        mac.update(second);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+wire_record! {
+    pub struct Hello {
+        pub magic: [u8; 4],
+        pub major: u16,
+        pub minor: u16,
+        pub role: Role,
+        pub nonce: Nonce,
+    }
+
+    pub struct Challenge {
+        pub major: u16,
+        pub minor: u16,
+        /// Which run of the scheduler this is; a peer's worker repeats its scheduler's.
+        pub epoch: u64,
+        pub nonce: Nonce,
+        pub proof: Nonce,
+    }
+
+    pub struct Proof {
+        pub proof: Nonce,
+    }
+
+    pub struct Reject {
+        pub reason: String,
+    }
+}
+
+/// 32 random bytes, or a proof.
+pub type Nonce = [u8; 32];
+
+const HELLO: u8 = 240;
+const CHALLENGE: u8 = 241;
+const PROOF: u8 = 242;
+const WELCOME: u8 = 243;
+const REJECT: u8 = 244;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the other side is not a taskloom process")]
+    NotTaskloom,
+    #[error(
+        "version mismatch: this side speaks protocol {MAJOR}.{MINOR}, the other {major}.{minor}; \
+         install the same taskloom release on both"
+    )]
+    Version { major: u16, minor: u16 },
+    #[error(
+        "the two sides do not share a token; set TASKLOOM_TOKEN (or the token file) to the \
+         scheduler's value"
+    )]
+    WrongToken,
+    #[error("the other side refused the connection: {reason}")]
+    Rejected { reason: String },
+    #[error("unreadable handshake: {0}")]
+    Unreadable(#[from] DecodeError),
+}
+
+fn message(kind: u8, body: &impl Wire) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_frame(&mut out, kind, 0, |out| body.write(out));
+    out
+}
+
+fn read<T: Wire>(frame: &Frame, kind: u8) -> Result<T, HandshakeError> {
+    if frame.kind == REJECT {
+        let reject = Reject::read(&mut Reader::new(&frame.head))?;
+        return Err(HandshakeError::Rejected { reason: reject.reason });
+    }
+    if frame.kind != kind {
+        return Err(HandshakeError::NotTaskloom);
+    }
+    Ok(T::read(&mut Reader::new(&frame.head))?)
+}
+
+fn same(a: &Nonce, b: &Nonce) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// What to do after a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send these bytes and wait for the next frame.
+    Send(Vec<u8>),
+    /// Send these bytes (may be empty): the connection is open.
+    Open { send: Vec<u8>, role: Role, epoch: u64 },
+}
+
+/// The side that connects.
+#[derive(Debug)]
+pub struct Connecting {
+    token: Token,
+    role: Role,
+    nonce: Nonce,
+    epoch: Option<u64>,
+}
+
+impl Connecting {
+    /// Returns the state and the first bytes to send.
+    #[must_use]
+    pub fn start(token: Token, role: Role, nonce: Nonce) -> (Self, Vec<u8>) {
+        let hello = Hello { magic: MAGIC, major: MAJOR, minor: MINOR, role, nonce };
+        (Self { token, role, nonce, epoch: None }, message(HELLO, &hello))
+    }
+
+    pub fn on_frame(&mut self, frame: &Frame) -> Result<Step, HandshakeError> {
+        if let Some(epoch) = self.epoch {
+            read::<Reject>(frame, WELCOME)?;
+            return Ok(Step::Open { send: Vec::new(), role: self.role, epoch });
+        }
+        let challenge: Challenge = read(frame, CHALLENGE)?;
+        if challenge.major != MAJOR {
+            let Challenge { major, minor, .. } = challenge;
+            return Err(HandshakeError::Version { major, minor });
+        }
+        let expected = self.token.prove("accept", &self.nonce, &challenge.nonce);
+        if !same(&expected, &challenge.proof) {
+            return Err(HandshakeError::WrongToken);
+        }
+        self.epoch = Some(challenge.epoch);
+        let proof = self.token.prove("connect", &self.nonce, &challenge.nonce);
+        Ok(Step::Send(message(PROOF, &Proof { proof })))
+    }
+}
+
+/// The side that accepts.
+#[derive(Debug)]
+pub struct Accepting {
+    token: Token,
+    nonce: Nonce,
+    epoch: u64,
+    hello: Option<Hello>,
+}
+
+impl Accepting {
+    #[must_use]
+    pub fn new(token: Token, epoch: u64, nonce: Nonce) -> Self {
+        Self { token, nonce, epoch, hello: None }
+    }
+
+    /// On an error send [`Accepting::rejection`] of it, then close.
+    pub fn on_frame(&mut self, frame: &Frame) -> Result<Step, HandshakeError> {
+        if let Some(hello) = &self.hello {
+            let proof: Proof = read(frame, PROOF)?;
+            let expected = self.token.prove("connect", &hello.nonce, &self.nonce);
+            if !same(&expected, &proof.proof) {
+                return Err(HandshakeError::WrongToken);
+            }
+            let send = message(WELCOME, &Reject::default());
+            return Ok(Step::Open { send, role: hello.role, epoch: self.epoch });
+        }
+        let hello: Hello = read(frame, HELLO)?;
+        if hello.magic != MAGIC {
+            return Err(HandshakeError::NotTaskloom);
+        }
+        if hello.major != MAJOR {
+            return Err(HandshakeError::Version { major: hello.major, minor: hello.minor });
+        }
+        let proof = self.token.prove("accept", &hello.nonce, &self.nonce);
+        let (epoch, nonce) = (self.epoch, self.nonce);
+        self.hello = Some(hello);
+        let challenge = Challenge { major: MAJOR, minor: MINOR, epoch, nonce, proof };
+        Ok(Step::Send(message(CHALLENGE, &challenge)))
+    }
+
+    /// The bytes that tell the other side why it was turned away.
+    #[must_use]
+    pub fn rejection(error: &HandshakeError) -> Vec<u8> {
+        message(REJECT, &Reject { reason: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{FrameLimits, FrameReader};
+
+    fn frame(bytes: &[u8]) -> Frame {
+        let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
+        reader.extend(bytes);
+        reader.next_frame().unwrap().unwrap()
+    }
+
+    fn sent(step: Step) -> Frame {
+        match step {
+            Step::Send(bytes) | Step::Open { send: bytes, .. } => frame(&bytes),
+        }
+    }
+
+    fn run(ours: &str, theirs: &str) -> (Result<Step, HandshakeError>, Accepting, Connecting) {
+        let (mut connecting, hello) =
+            Connecting::start(Token::new(ours), Role::Worker, [1; 32]);
+        let mut accepting = Accepting::new(Token::new(theirs), 9, [2; 32]);
+        let challenge = sent(accepting.on_frame(&frame(&hello)).unwrap());
+        (connecting.on_frame(&challenge), accepting, connecting)
+    }
+
+    #[test]
+    fn both_sides_open_with_the_same_token() {
+        let (proof, mut accepting, mut connecting) = run("secret", "secret");
+        let welcome = accepting.on_frame(&sent(proof.unwrap())).unwrap();
+        assert!(matches!(welcome, Step::Open { role: Role::Worker, epoch: 9, .. }));
+        let open = connecting.on_frame(&sent(welcome)).unwrap();
+        assert!(matches!(open, Step::Open { role: Role::Worker, epoch: 9, .. }));
+    }
+
+    #[test]
+    fn a_wrong_token_is_named_on_both_sides() {
+        let (proof, mut accepting, _) = run("secret", "other");
+        assert_eq!(proof, Err(HandshakeError::WrongToken));
+        let forged = frame(&message(PROOF, &Proof { proof: [7; 32] }));
+        let refused = accepting.on_frame(&forged).unwrap_err();
+        assert_eq!(refused, HandshakeError::WrongToken);
+        let told = read::<Reject>(&frame(&Accepting::rejection(&refused)), WELCOME);
+        assert!(matches!(told, Err(HandshakeError::Rejected { reason }) if reason.contains("token")));
+    }
+
+    #[test]
+    fn another_major_version_is_refused_with_both_numbers() {
+        let mut accepting = Accepting::new(Token::new("t"), 1, [0; 32]);
+        let hello = Hello { magic: MAGIC, major: 9, minor: 3, ..Hello::default() };
+        let error = accepting.on_frame(&frame(&message(HELLO, &hello))).unwrap_err();
+        assert_eq!(error, HandshakeError::Version { major: 9, minor: 3 });
+        assert!(error.to_string().contains("1.0") && error.to_string().contains("9.3"));
+    }
+}

@@ -1,0 +1,23 @@
+//! The wire: what taskloom's processes say to each other, and how it becomes bytes.
+//!
+//! - [`wire`]: the codec, one trait and two macros; a message is written once, as a type.
+//! - [`frame`]: cutting a byte stream into bounded frames.
+//! - [`handshake`]: version and token, proved both ways before anything else is read.
+//! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection.
+//!
+//! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
+//! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod frame;
+pub mod handshake;
+pub mod peer;
+pub mod shared;
+pub mod supervisor;
+pub mod value;
+pub mod wire;
+pub mod worker;
+
+pub use shared::{Body, ErrorInfo, ExitKind, ExitReason, TaskOptions};
+pub use value::Value;
