@@ -248,7 +248,14 @@ impl Accepting {
     /// The bytes that tell the other side why it was turned away.
     #[must_use]
     pub fn rejection(error: &HandshakeError) -> Vec<u8> {
-        message(REJECT, &Reject { reason: error.to_string() })
+        Self::refusal(&error.to_string())
+    }
+
+    /// As [`Accepting::rejection`], for reasons beyond the handshake, such as a role that this
+    /// side does not serve.
+    #[must_use]
+    pub fn refusal(reason: &str) -> Vec<u8> {
+        message(REJECT, &Reject { reason: reason.into() })
     }
 }
 
@@ -270,8 +277,7 @@ mod tests {
     }
 
     fn run(ours: &str, theirs: &str) -> (Result<Step, HandshakeError>, Accepting, Connecting) {
-        let (mut connecting, hello) =
-            Connecting::start(Token::new(ours), Role::Worker, [1; 32]);
+        let (mut connecting, hello) = Connecting::start(Token::new(ours), Role::Worker, [1; 32]);
         let mut accepting = Accepting::new(Token::new(theirs), 9, [2; 32]);
         let challenge = sent(accepting.on_frame(&frame(&hello)).unwrap());
         (connecting.on_frame(&challenge), accepting, connecting)
@@ -294,7 +300,9 @@ mod tests {
         let refused = accepting.on_frame(&forged).unwrap_err();
         assert_eq!(refused, HandshakeError::WrongToken);
         let told = read::<Reject>(&frame(&Accepting::rejection(&refused)), WELCOME);
-        assert!(matches!(told, Err(HandshakeError::Rejected { reason }) if reason.contains("token")));
+        assert!(
+            matches!(told, Err(HandshakeError::Rejected { reason }) if reason.contains("token"))
+        );
     }
 
     #[test]

@@ -171,10 +171,7 @@ fn write_slice(slice: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(slice);
 }
 
-fn read_slice<'a>(
-    reader: &mut Reader<'a>,
-    field: &'static str,
-) -> Result<&'a [u8], DecodeError> {
+fn read_slice<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<&'a [u8], DecodeError> {
     let length = u32::read(reader)? as usize;
     reader.take(length, field)
 }
@@ -204,7 +201,8 @@ impl Wire for String {
     }
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let slice = read_slice(reader, "text")?;
-        let text = std::str::from_utf8(slice).map_err(|_| DecodeError::NotUtf8 { field: "text" })?;
+        let text =
+            std::str::from_utf8(slice).map_err(|_| DecodeError::NotUtf8 { field: "text" })?;
         Ok(text.to_string())
     }
 }

@@ -1,6 +1,8 @@
 //! The extension module `taskloom._taskloom`: convert, call, convert back.
 use pyo3::prelude::*;
 
+mod codec;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

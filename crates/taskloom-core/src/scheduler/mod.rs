@@ -1,1 +1,298 @@
 //! The scheduler: decides where and when tasks run.
+//!
+//! A pure state machine. [`Scheduler::handle`] applies one event, [`Scheduler::poll`] places what
+//! became runnable and returns what is to be sent. Surprising input is a case, not a failure: it
+//! is answered or counted, so that one bad message never stops the scheduler.
+//!
+//! - `task`: the arena and the table of states; `transitions`: the rules between the states.
+//! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
+//! - `placement`, `stealing`: which worker gets which task, and how much ahead.
+//! - `questions`, `info`: what people ask.
+
+mod clients;
+mod info;
+mod outbox;
+mod placement;
+mod questions;
+mod queue;
+mod scatter;
+mod stealing;
+mod story;
+mod submit;
+mod suspects;
+mod task;
+mod transitions;
+mod validate;
+mod worker_table;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use task::{State, TRANSITIONS, is_legal};
+
+use clients::ClientRecord;
+use foldhash::fast::FixedState;
+use outbox::Outbox;
+use story::StoryBook;
+use submit::FunctionTable;
+use suspects::Suspects;
+use task::{PrefixTable, TaskTable};
+use taskloom_proto::client::{ClientToScheduler, SchedulerToClient};
+use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler};
+use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
+use taskloom_types::{ClientId, ConnId, Generation, Nanos, WorkerNo};
+use transitions::Step;
+use worker_table::{ClassTable, WorkerSlot, WorkerTable};
+
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, FixedState>;
+pub(crate) type Set<K> = hashbrown::HashSet<K, FixedState>;
+
+/// Settings. The names are Dask's where it has the setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients and workers reach the scheduler; shown to people.
+    pub address: String,
+    /// Deaths of workers that a task may cause before it fails with `KilledWorker`.
+    pub allowed_failures: u8,
+    /// Silence after which a worker counts as lost, in ns.
+    pub worker_ttl_ns: u64,
+    /// How long a task may wait for a worker that may run it, in ns. `None`: for ever.
+    pub no_workers_timeout_ns: Option<u64>,
+    /// How often workers report, in ms.
+    pub heartbeat_ms: u32,
+    /// Assumed speed of transfers between workers, in bytes per second.
+    pub bandwidth: u64,
+    /// Whether idle workers take work from busy ones.
+    pub work_stealing: bool,
+    /// Expected work that a worker thread is given ahead, in ns.
+    pub prefetch_ns: u64,
+    /// How long to wait for a supervisor's word on a dead worker, in ns.
+    pub exit_report_ns: u64,
+    /// Bytes of small results that the scheduler keeps in all; beyond it only workers do.
+    pub inline_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            allowed_failures: 3,
+            worker_ttl_ns: 30 * Nanos::SECOND,
+            no_workers_timeout_ns: None,
+            heartbeat_ms: 1000,
+            bandwidth: 500_000_000,
+            work_stealing: true,
+            prefetch_ns: Nanos::MILLISECOND,
+            exit_report_ns: 2 * Nanos::SECOND,
+            inline_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    ClientMessage { client: ClientId, message: ClientToScheduler },
+    ClientLeft { client: ClientId },
+    WorkerMessage { worker: WorkerNo, message: WorkerToScheduler },
+    WorkerLeft { worker: WorkerNo },
+    SupervisorMessage { supervisor: ConnId, message: SupervisorToScheduler },
+    SupervisorLeft { supervisor: ConnId },
+}
+
+/// What the shell shall do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    ToClient(ClientId, SchedulerToClient),
+    ToWorker(WorkerNo, SchedulerToWorker),
+    ToSupervisor(ConnId, SchedulerToSupervisor),
+    /// Close the connection; the text is for the log.
+    CloseWorker(WorkerNo, String),
+    CloseClient(ClientId, String),
+    /// End the scheduler.
+    Stop,
+}
+
+/// Counters for people and tests; all grow only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    pub transitions: u64,
+    /// Transitions that the table does not allow: always 0, or there is a bug.
+    pub illegal_transitions: u64,
+    /// Messages about an attempt, a session or a task that is over.
+    pub stale_messages: u64,
+    pub tasks_submitted: u64,
+    pub tasks_done: u64,
+    pub tasks_erred: u64,
+    pub collisions: u64,
+    /// Graph keys that came with another spec than the one that is kept.
+    pub spec_differences: u64,
+    pub stolen: u64,
+    pub retracted: u64,
+    pub recomputed: u64,
+    pub run_ahead: u64,
+    pub workers_lost: u64,
+}
+
+/// The state machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    epoch: u64,
+    now: Nanos,
+    tasks: TaskTable,
+    prefixes: PrefixTable,
+    classes: ClassTable,
+    workers: WorkerTable,
+    clients: Map<ClientId, ClientRecord>,
+    functions: FunctionTable,
+    supervisors: Map<ConnId, String>,
+    suspects: Suspects,
+    questions: questions::OpenQuestions,
+    scatters: scatter::Scatters,
+    /// Consequences that are still to be drawn; empty between events.
+    steps: Vec<Step>,
+    outbox: Outbox,
+    story: StoryBook,
+    counters: Counters,
+    state_counts: [u64; 7],
+    inline_bytes: u64,
+    generation: Generation,
+    /// Keeps submissions of one generation in the order in which they came.
+    next_order: u64,
+    next_stamp: u32,
+    /// Workers that may have room, longest waiting first.
+    spare: std::collections::VecDeque<WorkerSlot>,
+    /// Whether something that changes placements happened since the last [`Scheduler::poll`].
+    placement_due: bool,
+    steal_at: Option<Nanos>,
+    last_poll: Nanos,
+}
+
+impl Scheduler {
+    /// `epoch` tells this run of the scheduler from earlier ones at the same address.
+    #[must_use]
+    pub fn new(config: Config, epoch: u64) -> Self {
+        Self {
+            config,
+            epoch,
+            now: Nanos::default(),
+            tasks: TaskTable::default(),
+            prefixes: PrefixTable::default(),
+            classes: ClassTable::default(),
+            workers: WorkerTable::default(),
+            clients: Map::default(),
+            functions: FunctionTable::default(),
+            supervisors: Map::default(),
+            suspects: Suspects::default(),
+            questions: questions::OpenQuestions::default(),
+            scatters: scatter::Scatters::default(),
+            steps: Vec::new(),
+            outbox: Outbox::default(),
+            story: StoryBook::default(),
+            counters: Counters::default(),
+            state_counts: [0; 7],
+            inline_bytes: 0,
+            generation: Generation::default(),
+            next_order: 0,
+            next_stamp: 0,
+            spare: std::collections::VecDeque::new(),
+            placement_due: false,
+            steal_at: None,
+            last_poll: Nanos::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Tasks that the scheduler knows, in any state.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Applies one event. Its consequences, but for placement, are drawn at once.
+    pub fn handle(&mut self, now: Nanos, event: Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::ClientMessage { client, message } => self.on_client_message(client, message),
+            Event::ClientLeft { client } => self.on_client_left(client),
+            Event::WorkerMessage { worker, message } => self.on_worker_message(worker, message),
+            Event::WorkerLeft { worker } => self.on_worker_left(worker),
+            Event::SupervisorMessage { supervisor, message } => {
+                self.on_supervisor_message(supervisor, message);
+            }
+            Event::SupervisorLeft { supervisor } => {
+                self.supervisors.remove(&supervisor);
+            }
+        }
+        self.run_steps();
+    }
+
+    /// Applies due deadlines, places runnable tasks and returns what is to be sent. Call it once
+    /// after each batch of events, and when [`Scheduler::next_deadline`] has come.
+    pub fn poll(&mut self, now: Nanos) -> Vec<Action> {
+        self.now = self.now.max(now);
+        self.forgive_own_pause();
+        self.on_deadlines();
+        self.run_steps();
+        if self.placement_due {
+            self.placement_due = false;
+            self.place();
+        }
+        self.answer_open_questions();
+        self.last_poll = self.now;
+        self.outbox.drain()
+    }
+
+    /// When [`Scheduler::poll`] has something to do even if nothing happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        let deadlines = [
+            self.next_worker_deadline(),
+            self.suspects.next_deadline(),
+            self.questions.next_deadline(),
+            self.scatters.next_deadline(),
+            self.next_no_worker_deadline(),
+            self.steal_at,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// If the scheduler itself slept (suspended, stopped), silence is no sign of death: every
+    /// worker gets the time back (reference F10).
+    fn forgive_own_pause(&mut self) {
+        let pause = self.now.since(self.last_poll);
+        if pause < self.config.worker_ttl_ns / 2 || self.last_poll == Nanos::default() {
+            return;
+        }
+        let slots: Vec<_> = self.workers.slots().collect();
+        for slot in slots {
+            self.workers[slot].last_seen = self.now;
+        }
+    }
+
+    fn on_deadlines(&mut self) {
+        self.lose_silent_workers();
+        self.end_overdue_limbo();
+        self.fail_tasks_without_workers();
+        if self.steal_at.is_some_and(|at| at <= self.now) {
+            self.steal_at = None;
+            self.placement_due = true;
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! The order in which the tasks of a graph should run.

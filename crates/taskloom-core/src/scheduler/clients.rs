@@ -1,0 +1,218 @@
+//! What clients say about keys: want, release, cancel, try again.
+
+use super::task::{Kind, State, mark};
+use super::transitions::{DropReason, Step};
+use super::{Map, Scheduler, Set};
+use std::sync::Arc;
+use taskloom_proto::client::{
+    Cancel, ClientToScheduler, Desire, FetchFailed, KeysCancelled, RegisterClient,
+    SchedulerToClient,
+};
+use taskloom_types::{ClientId, FunctionNo, Generation, Handle, Nanos, TaskId, WorkerNo};
+
+/// A connected client.
+#[derive(Debug, Default)]
+pub struct ClientRecord {
+    pub name: String,
+    /// Key collisions fail the submission.
+    pub is_strict: bool,
+    pub handles: Map<Handle, TaskId>,
+    pub functions: Set<FunctionNo>,
+    /// Workers whose addresses it has been told.
+    pub peers: Set<WorkerNo>,
+    /// Per unfinished submission: tasks that are kept until it is complete.
+    pub open_submissions: Map<u64, Vec<(Handle, TaskId)>>,
+    pub last_submission: u64,
+    pub submitted_at: Option<Nanos>,
+    pub generation: Generation,
+    /// Where its last message of this turn is; see `Outbox`.
+    pub last_action: usize,
+}
+
+impl Scheduler {
+    pub(super) fn on_client_message(&mut self, client: ClientId, message: ClientToScheduler) {
+        match message {
+            ClientToScheduler::Register(register) => self.on_client_joined(client, register),
+            ClientToScheduler::RegisterFunction(function) => {
+                self.on_register_function(client, function);
+            }
+            ClientToScheduler::ForgetFunctions(list) => self.on_forget_functions(client, &list.ids),
+            ClientToScheduler::Submit(batch) => self.on_submit(client, batch),
+            ClientToScheduler::Release(list) => self.on_release(client, &list.handles),
+            ClientToScheduler::Desire(desire) => self.on_desire(client, desire),
+            ClientToScheduler::Cancel(cancel) => self.on_cancel(client, &cancel),
+            ClientToScheduler::Retry(list) => self.on_retry(client, &list.handles),
+            ClientToScheduler::Detach(list) => self.on_detach(client, &list.handles),
+            ClientToScheduler::FetchFailed(failed) => self.on_fetch_failed(client, &failed),
+            ClientToScheduler::Request(request) => self.on_request(client, request),
+        }
+    }
+
+    fn on_client_joined(&mut self, client: ClientId, register: RegisterClient) {
+        let record = ClientRecord {
+            name: register.name,
+            is_strict: register.strict,
+            last_action: usize::MAX,
+            ..ClientRecord::default()
+        };
+        self.clients.insert(client, record);
+    }
+
+    /// All that only this client wanted goes.
+    pub(super) fn on_client_left(&mut self, client: ClientId) {
+        let Some(mut record) = self.clients.remove(&client) else { return };
+        self.close_all_submissions(&mut record);
+        let mut ids: Vec<TaskId> = record.handles.values().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(index) = self.tasks.get(id) else { continue };
+            self.tasks[index].wants.retain(|want| want.client != client);
+            self.steps.push(Step::Relax(index));
+        }
+        self.run_steps();
+        self.release_client_functions(&record.functions);
+        self.forget_questions_of(client);
+    }
+
+    fn task_of(&self, client: ClientId, handle: Handle) -> Option<u32> {
+        let id = self.clients.get(&client)?.handles.get(&handle)?;
+        self.tasks.get(*id)
+    }
+
+    fn on_release(&mut self, client: ClientId, handles: &[Handle]) {
+        for handle in handles {
+            let Some(record) = self.clients.get_mut(&client) else { return };
+            let Some(id) = record.handles.remove(handle) else { continue };
+            let Some(index) = self.tasks.get(id) else { continue };
+            self.tasks[index].wants.retain(|want| want.client != client || want.handle != *handle);
+            self.steps.push(Step::Relax(index));
+            self.run_steps();
+        }
+    }
+
+    /// A key that somebody else made, or is about to make.
+    fn on_desire(&mut self, client: ClientId, desire: Desire) {
+        let index = match self.tasks.find(&desire.key) {
+            Some(index) => index,
+            None => {
+                let index = self.insert_task(desire.key);
+                self.tasks[index].kind = Kind::Unknown;
+                index
+            }
+        };
+        self.bind(client, 0, desire.handle, index, true);
+    }
+
+    fn on_cancel(&mut self, client: ClientId, cancel: &Cancel) {
+        let why = Arc::new(DropReason {
+            reason: cancel.reason.clone(),
+            message: cancel.message.clone(),
+            lost: false,
+        });
+        for handle in &cancel.handles {
+            let Some(index) = self.task_of(client, *handle) else { continue };
+            let others = self.tasks[index].wants.iter().any(|want| want.client != client);
+            if others && !cancel.force {
+                self.cancel_for_one(client, index, cancel);
+            } else {
+                self.steps.push(Step::Drop(index, why.clone()));
+                self.run_steps();
+            }
+        }
+    }
+
+    /// Other clients hold the key: only this one's futures are cancelled.
+    fn cancel_for_one(&mut self, client: ClientId, index: u32, cancel: &Cancel) {
+        let wants = std::mem::take(&mut self.tasks[index].wants);
+        let (own, others): (Vec<_>, Vec<_>) =
+            wants.into_iter().partition(|want| want.client == client);
+        self.tasks[index].wants = others.into();
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let handles: Vec<Handle> = own.iter().map(|want| want.handle).collect();
+        handles.iter().for_each(|handle| {
+            record.handles.remove(handle);
+        });
+        let cancelled = KeysCancelled {
+            handles,
+            reason: cancel.reason.clone(),
+            message: cancel.message.clone(),
+            lost: false,
+        };
+        let message = SchedulerToClient::Cancelled(cancelled);
+        self.outbox.to_client(client, &mut record.last_action, message);
+    }
+
+    /// Erred tasks are tried again, from the first cause on.
+    fn on_retry(&mut self, client: ClientId, handles: &[Handle]) {
+        let mut erred: Vec<u32> = Vec::new();
+        let mut seen: Set<u32> = Set::default();
+        let roots = handles.iter().filter_map(|handle| self.task_of(client, *handle));
+        let mut open: Vec<u32> = roots.collect();
+        while let Some(index) = open.pop() {
+            if self.tasks[index].state == State::Erred && seen.insert(index) {
+                erred.push(index);
+                open.extend_from_slice(&self.tasks[index].deps);
+            }
+        }
+        for index in &erred {
+            self.tasks[*index].error = None;
+            self.set_state(*index, State::Released);
+            self.tell_pending(*index);
+        }
+        erred.into_iter().for_each(|index| self.steps.push(Step::Start(index)));
+        self.run_steps();
+    }
+
+    fn on_detach(&mut self, client: ClientId, handles: &[Handle]) {
+        for handle in handles {
+            let Some(index) = self.task_of(client, *handle) else { continue };
+            let task = &mut self.tasks[index];
+            let is_over = matches!(task.state, State::Memory | State::Erred);
+            if !is_over && !task.has(mark::DETACHED) {
+                task.marks |= mark::DETACHED;
+                task.holds += 1;
+            }
+        }
+    }
+
+    /// A client could not fetch a result where it was said to be.
+    fn on_fetch_failed(&mut self, client: ClientId, failed: &FetchFailed) {
+        let Some(index) = self.tasks.get(failed.task) else {
+            self.counters.stale_messages += 1;
+            return;
+        };
+        self.disbelieve_holders(index, &failed.workers);
+        self.run_steps();
+        let is_there =
+            self.tasks.get(failed.task).is_some() && self.tasks[index].state == State::Memory;
+        if is_there && self.task_of(client, failed.handle) == Some(index) {
+            self.tell_ready(index, client, failed.handle);
+        }
+    }
+
+    /// All tasks go; every future is told why.
+    pub(super) fn forget_everything(&mut self, reason: &str, message: &str) {
+        let why =
+            Arc::new(DropReason { reason: reason.into(), message: message.into(), lost: false });
+        let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        for client in clients {
+            let Some(record) = self.clients.get_mut(&client) else { continue };
+            let open = std::mem::take(&mut record.open_submissions);
+            let mut unwanted: Vec<_> = open.into_values().flatten().collect();
+            unwanted.sort_unstable();
+            unwanted.into_iter().for_each(|(_, id)| self.drop_hold(id));
+        }
+        let all: Vec<u32> = self.tasks.iter().collect();
+        for index in all {
+            if self.tasks.is_live(index) {
+                let task = &mut self.tasks[index];
+                if task.has(mark::DETACHED) {
+                    task.marks &= !mark::DETACHED;
+                    task.holds -= 1;
+                }
+                self.steps.push(Step::Drop(index, why.clone()));
+                self.run_steps();
+            }
+        }
+    }
+}

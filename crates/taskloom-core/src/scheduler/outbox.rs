@@ -1,0 +1,69 @@
+//! What is to be sent. Messages to one receiver are joined while their order allows it.
+
+use super::Action;
+use super::worker_table::WorkerRecord;
+use taskloom_proto::client::{KeyReady, SchedulerToClient};
+use taskloom_proto::worker::{ComputeTask, SchedulerToWorker};
+use taskloom_types::{ClientId, TaskId};
+
+/// The actions since the last [`Outbox::drain`]. Where a receiver's last message is kept in the
+/// receiver's record as an index with the drain's number: an index of an earlier drain is old.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    actions: Vec<Action>,
+    /// Added to every index that receivers remember, so that old ones never match.
+    base: usize,
+}
+
+impl Outbox {
+    pub fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub fn to_client(&mut self, client: ClientId, last: &mut usize, message: SchedulerToClient) {
+        *last = self.base + self.actions.len();
+        self.actions.push(Action::ToClient(client, message));
+    }
+
+    pub fn ready(&mut self, client: ClientId, last: &mut usize, ready: KeyReady) {
+        if let Some(Action::ToClient(_, SchedulerToClient::Ready(list))) = self.remembered(*last) {
+            list.push(ready);
+            return;
+        }
+        self.to_client(client, last, SchedulerToClient::Ready(vec![ready]));
+    }
+
+    pub fn to_worker(&mut self, worker: &mut WorkerRecord, message: SchedulerToWorker) {
+        worker.last_action = self.base + self.actions.len();
+        self.actions.push(Action::ToWorker(worker.number, message));
+    }
+
+    pub fn compute(&mut self, worker: &mut WorkerRecord, task: ComputeTask) {
+        if let Some(Action::ToWorker(_, SchedulerToWorker::Compute(list))) =
+            self.remembered(worker.last_action)
+        {
+            list.push(task);
+            return;
+        }
+        self.to_worker(worker, SchedulerToWorker::Compute(vec![task]));
+    }
+
+    pub fn free(&mut self, worker: &mut WorkerRecord, task: TaskId) {
+        if let Some(Action::ToWorker(_, SchedulerToWorker::Free(list))) =
+            self.remembered(worker.last_action)
+        {
+            list.push(task);
+            return;
+        }
+        self.to_worker(worker, SchedulerToWorker::Free(vec![task]));
+    }
+
+    fn remembered(&mut self, index: usize) -> Option<&mut Action> {
+        self.actions.get_mut(index.checked_sub(self.base)?)
+    }
+
+    pub fn drain(&mut self) -> Vec<Action> {
+        self.base += self.actions.len();
+        std::mem::take(&mut self.actions)
+    }
+}

@@ -1,0 +1,530 @@
+//! Which worker gets which task, and how much it gets ahead.
+//!
+//! Runnable tasks wait in the scheduler, in one queue per class (restrictions and resources) or
+//! in the queue of the worker that holds their inputs. A worker with room takes the first of the
+//! queues that it may take from. What is sent ahead of a free thread is bounded by expected
+//! *time*, not count, so that little has to be taken back when plans change.
+
+use super::queue::{Entry, Queue};
+use super::task::{State, mark};
+use super::worker_table::WorkerSlot;
+use super::{Map, Scheduler};
+use smallvec::SmallVec;
+use taskloom_proto::worker::{ComputeTask, DepRef, SchedulerToWorker, WorkerFunction};
+use taskloom_types::{FunctionNo, Nanos};
+
+/// Longer tasks are never sent ahead: a round trip is small beside them.
+const LONG_TASK_NS: u64 = 20 * Nanos::MILLISECOND;
+/// Results larger than this count as large: their producers are not run ahead.
+const LARGE_RESULT_BYTES: u64 = 1024 * 1024;
+/// Most tasks that a worker thread is given ahead.
+const MAX_AHEAD: u32 = 512;
+/// What a transfer costs beside its bytes, in ns.
+const TRANSFER_LATENCY_NS: u64 = 200_000;
+/// Siblings that are kept together when the first of them is placed.
+const MAX_SIBLINGS: usize = 32;
+/// Run-ahead looks at tasks with at most this many inputs, and at this many dependents of each.
+const RUN_AHEAD_WIDTH: usize = 8;
+
+/// From where a worker's next task comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Own,
+    Class(u32),
+}
+
+impl Scheduler {
+    /// A task with all inputs there becomes runnable: waiting → queued (or no-worker).
+    pub(super) fn enqueue(&mut self, index: u32) {
+        self.placement_due = true;
+        if self.tasks[index].suspicions > 0 {
+            self.set_state(index, State::Queued);
+            self.suspects.add(self.tasks.id(index));
+            return;
+        }
+        let class = self.tasks[index].class;
+        if self.classes[class].eligible.is_empty() {
+            self.set_state(index, State::NoWorker);
+            self.push_to_class(index);
+            return;
+        }
+        self.set_state(index, State::Queued);
+        match self.preferred_worker(index) {
+            Some(slot) => self.push_to_worker(index, slot),
+            None => self.push_to_class(index),
+        }
+    }
+
+    fn entry(&mut self, index: u32) -> Entry {
+        let stamp = self.next_queue_stamp();
+        let task = &mut self.tasks[index];
+        task.queue_stamp = stamp;
+        Entry { priority: task.priority, stamp, task: index }
+    }
+
+    fn push_to_class(&mut self, index: u32) {
+        let entry = self.entry(index);
+        let task = &mut self.tasks[index];
+        task.queued_on = WorkerSlot::NONE;
+        self.classes[task.class].queue.push(entry);
+    }
+
+    fn push_to_worker(&mut self, index: u32, slot: WorkerSlot) {
+        let entry = self.entry(index);
+        self.tasks[index].queued_on = slot;
+        self.workers[slot].queue.push(entry);
+    }
+
+    /// Takes a task out of its queue. The state is still to be set.
+    pub(super) fn unqueue(&mut self, index: u32) {
+        if self.suspects.forget(self.tasks.id(index)) {
+            return;
+        }
+        let (queued_on, class) = (self.tasks[index].queued_on, self.tasks[index].class);
+        self.tasks[index].queue_stamp = self.next_queue_stamp();
+        let tasks = &self.tasks;
+        let is_valid = |entry: &Entry| Self::is_entry_valid(tasks, entry);
+        match self.workers.get_mut(queued_on) {
+            Some(worker) => worker.queue.forget_one(is_valid),
+            None => self.classes[class].queue.forget_one(is_valid),
+        }
+    }
+
+    /// The worker where the task would start first, if its inputs make a difference.
+    fn preferred_worker(&self, index: u32) -> Option<WorkerSlot> {
+        let task = &self.tasks[index];
+        let class = &self.classes[task.class];
+        let mut total = 0;
+        let mut held: Map<WorkerSlot, u64> = Map::default();
+        for dep in &task.deps {
+            let dep = &self.tasks[*dep];
+            if dep.value.is_some() {
+                continue;
+            }
+            total += dep.size_bytes.max(1);
+            for slot in &dep.replicas {
+                *held.entry(*slot).or_default() += dep.size_bytes.max(1);
+            }
+        }
+        if total == 0 {
+            return None;
+        }
+        let idle = self
+            .spare
+            .iter()
+            .find(|slot| class.is_eligible(**slot) && self.workers[**slot].has_free_slot());
+        let mut candidates: SmallVec<[WorkerSlot; 8]> = held.keys().copied().collect();
+        candidates.extend(idle.copied());
+        candidates.retain(|slot| class.is_eligible(*slot) && self.workers[*slot].takes_work());
+        let cost = |slot: &WorkerSlot| {
+            let missing = total - held.get(slot).copied().unwrap_or(0);
+            let worker = &self.workers[*slot];
+            // Equal costs: the worker that holds less.
+            (worker.wait_ns() + self.transfer_ns(missing), worker.held_bytes, *slot)
+        };
+        candidates.into_iter().min_by_key(cost)
+    }
+
+    pub(super) fn transfer_ns(&self, bytes: u64) -> u64 {
+        if bytes == 0 {
+            return 0;
+        }
+        TRANSFER_LATENCY_NS
+            + bytes.saturating_mul(1_000) / (self.config.bandwidth / 1_000_000).max(1)
+    }
+
+    /// Puts a worker on the list of those that look for work.
+    pub(super) fn mark_spare(&mut self, slot: WorkerSlot) {
+        self.placement_due = true;
+        let worker = &mut self.workers[slot];
+        if !worker.is_spare {
+            worker.is_spare = true;
+            self.spare.push_back(slot);
+        }
+    }
+
+    /// Gives runnable tasks to workers with room: first each free thread one, then what may be
+    /// sent ahead, by turns so that the work is spread.
+    pub(super) fn place(&mut self) {
+        self.place_suspect();
+        self.fill(Self::has_slot_for_next, 1);
+        self.steal_for_idle();
+        self.fill(Self::has_room_ahead, self.ahead_share());
+        self.plan_steal_check();
+    }
+
+    /// How many tasks a worker gets ahead at one turn: a fair share of a short queue.
+    fn ahead_share(&self) -> u32 {
+        let queued = self.state_counts[State::Queued as usize];
+        let workers = self.workers.len().max(1) as u64;
+        (queued / (2 * workers)).clamp(1, 64) as u32
+    }
+
+    /// Visits the spare workers by turns, and gives each up to `share` tasks a turn, until none
+    /// takes any more.
+    fn fill(&mut self, may_take: fn(&Self, WorkerSlot, u32) -> bool, share: u32) {
+        let mut turns_without_success = 0;
+        while turns_without_success < self.spare.len() {
+            if self.state_counts[State::Queued as usize] == 0 {
+                return;
+            }
+            let Some(slot) = self.spare.pop_front() else { return };
+            if self.workers.get(slot).is_none_or(|worker| !worker.takes_work()) {
+                if let Some(worker) = self.workers.get_mut(slot) {
+                    worker.is_spare = false;
+                }
+                continue;
+            }
+            let mut taken = 0;
+            while taken < share && self.assign_next(slot, may_take) {
+                taken += 1;
+            }
+            turns_without_success = if taken > 0 { 0 } else { turns_without_success + 1 };
+            self.spare.push_back(slot);
+        }
+        self.drop_full_workers();
+    }
+
+    /// Workers without any room leave the list; they come back when a task of theirs ends.
+    fn drop_full_workers(&mut self) {
+        let full = |worker: &super::worker_table::WorkerRecord| {
+            worker.active >= worker.info.nthreads.saturating_mul(2)
+                && worker.wait_ns() >= LONG_TASK_NS
+        };
+        let workers = &mut self.workers;
+        self.spare.retain(|slot| {
+            let Some(worker) = workers.get_mut(*slot) else { return false };
+            worker.is_spare = !full(worker);
+            worker.is_spare
+        });
+    }
+
+    fn has_slot_for_next(&self, slot: WorkerSlot, _task: u32) -> bool {
+        self.workers[slot].has_free_slot()
+    }
+
+    /// Whether this task may be sent to the worker ahead of a free thread.
+    fn has_room_ahead(&self, slot: WorkerSlot, index: u32) -> bool {
+        let worker = &self.workers[slot];
+        let task = &self.tasks[index];
+        let threads = worker.info.nthreads;
+        if worker.active < threads {
+            return true;
+        }
+        if !self.classes[task.class].resources.is_empty() || !worker.takes_work() {
+            return false;
+        }
+        let prefix = &self.prefixes[task.prefix];
+        let expected = prefix.duration_ns;
+        if expected == 0 {
+            return worker.active < 2 * threads;
+        }
+        if expected >= LONG_TASK_NS {
+            return false;
+        }
+        if task.deps.is_empty() && prefix.size_bytes > LARGE_RESULT_BYTES {
+            // A producer of large results: one spare per worker hides the round trip.
+            return worker.active < threads + 1;
+        }
+        let budget = self.config.prefetch_ns * u64::from(threads);
+        worker.active < 2 * threads
+            || (worker.occupancy_ns + expected <= budget && worker.active < MAX_AHEAD * threads)
+    }
+
+    /// Gives the worker the first task that it may take. Returns whether there was one.
+    fn assign_next(
+        &mut self,
+        slot: WorkerSlot,
+        may_take: fn(&Self, WorkerSlot, u32) -> bool,
+    ) -> bool {
+        let Some((source, entry)) = self.first_entry(slot) else { return false };
+        if !may_take(self, slot, entry.task) {
+            return false;
+        }
+        match source {
+            Source::Own => self.workers[slot].queue.pop(),
+            Source::Class(class) => {
+                self.classes[class].queue.pop();
+                self.keep_siblings_together(slot, entry.task);
+            }
+        }
+        self.assign(entry.task, slot);
+        true
+    }
+
+    /// The first task among the queues that the worker may take from.
+    fn first_entry(&mut self, slot: WorkerSlot) -> Option<(Source, Entry)> {
+        let Self { tasks, workers, classes, .. } = self;
+        let worker = &mut workers[slot];
+        let is_valid = |entry: &Entry| Self::is_entry_valid(tasks, entry);
+        let mut best = worker.queue.peek(is_valid).map(|entry| (Source::Own, entry));
+        for class in &worker.classes {
+            let record = &mut classes[*class];
+            if record.queue.len() == 0 || !worker.available.covers(&record.resources) {
+                continue;
+            }
+            let Some(entry) = record.queue.peek(is_valid) else { continue };
+            if best.is_none_or(|(_, other)| entry < other) {
+                best = Some((Source::Class(*class), entry));
+            }
+        }
+        let (_, entry) = best.as_ref()?;
+        let task = &tasks[entry.task];
+        worker.available.covers(&classes[task.class].resources).then_some(best)?
+    }
+
+    /// Inputs of one dependent are best made on one worker: the queued siblings of a task that is
+    /// being placed go to the same worker's queue. Found by structure, not by key names. Others
+    /// may still take them when they have nothing else to do.
+    fn keep_siblings_together(&mut self, slot: WorkerSlot, index: u32) {
+        let task = &self.tasks[index];
+        if !task.deps.is_empty() || task.dependents.is_empty() {
+            return;
+        }
+        let class = task.class;
+        let family = task.dependents.iter().take(2).find_map(|id| {
+            let dependent = self.tasks.get(*id)?;
+            let deps = &self.tasks[dependent].deps;
+            (2..=MAX_SIBLINGS).contains(&deps.len()).then(|| deps.clone())
+        });
+        for sibling in family.into_iter().flatten() {
+            let record = &self.tasks[sibling];
+            let is_in_class_queue = record.state == State::Queued
+                && record.queued_on == WorkerSlot::NONE
+                && record.class == class
+                && record.suspicions == 0;
+            if sibling != index && is_in_class_queue {
+                self.unqueue(sibling);
+                self.push_to_worker(sibling, slot);
+            }
+        }
+    }
+
+    /// queued → processing, and what can run after it on the same worker goes with it.
+    pub(super) fn assign(&mut self, index: u32, slot: WorkerSlot) {
+        self.send_to(index, slot);
+        let mut ahead: SmallVec<[u32; 8]> = SmallVec::from_slice(&[index]);
+        while let Some(made_here) = ahead.pop() {
+            let count = self.tasks[made_here].dependents.len().min(RUN_AHEAD_WIDTH);
+            for position in 0..count {
+                let id = self.tasks[made_here].dependents[position];
+                let Some(dependent) = self.tasks.get(id) else { continue };
+                if self.can_run_ahead(dependent, slot) {
+                    self.counters.run_ahead += 1;
+                    self.send_to(dependent, slot);
+                    ahead.push(dependent);
+                }
+            }
+        }
+    }
+
+    /// Whether all inputs of a waiting task are or will be on this worker, and it has room.
+    fn can_run_ahead(&self, index: u32, slot: WorkerSlot) -> bool {
+        let task = &self.tasks[index];
+        let is_candidate = task.state == State::Waiting
+            && !task.has(mark::LIMBO)
+            && task.suspicions == 0
+            && task.deps.len() <= RUN_AHEAD_WIDTH
+            && self.prefixes[task.prefix].duration_ns > 0
+            && self.classes[task.class].resources.is_empty()
+            && self.classes[task.class].is_eligible(slot);
+        is_candidate
+            && self.has_room_ahead(slot, index)
+            && task.deps.iter().all(|dep| self.is_or_will_be_on(*dep, slot))
+    }
+
+    fn is_or_will_be_on(&self, index: u32, slot: WorkerSlot) -> bool {
+        let task = &self.tasks[index];
+        match task.state {
+            State::Memory => task.value.is_some() || task.replicas.contains(&slot),
+            State::Processing => {
+                task.worker == slot && !task.has(mark::RETRACTING | mark::CANARY | mark::SECEDED)
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes note of the assignment and sends the task.
+    fn send_to(&mut self, index: u32, slot: WorkerSlot) {
+        let task = &mut self.tasks[index];
+        task.attempt += 1;
+        task.worker = slot;
+        task.expected_ns = self.prefixes[task.prefix].duration_ns;
+        let worker = &mut self.workers[slot];
+        if worker.active == 0 {
+            worker.last_progress = self.now;
+        }
+        task.processing_at = worker.processing.len() as u32;
+        worker.processing.push(index);
+        worker.active += 1;
+        worker.occupancy_ns += task.expected_ns;
+        worker.available.take(&self.classes[task.class].resources);
+        self.set_state(index, State::Processing);
+        self.send_functions(index, slot);
+        let compute = self.compute_message(index, slot);
+        self.outbox.compute(&mut self.workers[slot], compute);
+    }
+
+    fn send_functions(&mut self, index: u32, slot: WorkerSlot) {
+        for position in 0..self.tasks[index].functions.len() {
+            let number: FunctionNo = self.tasks[index].functions[position];
+            if !self.workers[slot].functions.insert(number) {
+                continue;
+            }
+            let Some(function) = self.functions.get(number) else { continue };
+            let message = SchedulerToWorker::Function(WorkerFunction {
+                number,
+                name: function.name.clone(),
+                payload: function.payload.clone(),
+            });
+            self.outbox.to_worker(&mut self.workers[slot], message);
+        }
+    }
+
+    fn compute_message(&mut self, index: u32, slot: WorkerSlot) -> ComputeTask {
+        let dep_indices = self.tasks[index].deps.clone();
+        let deps = dep_indices.into_iter().map(|dep| self.dep_message(dep, slot)).collect();
+        let task = &self.tasks[index];
+        ComputeTask {
+            task: self.tasks.id(index),
+            attempt: task.attempt,
+            flags: task.flags,
+            priority: task.priority,
+            key: task.key.clone(),
+            expected_us: u32::try_from(task.expected_ns / 1_000).unwrap_or(u32::MAX),
+            functions: task.functions.clone(),
+            deps,
+            body: task.body.clone(),
+        }
+    }
+
+    fn dep_message(&mut self, dep: u32, slot: WorkerSlot) -> DepRef {
+        /// Holders named to a worker: enough to try others when one fails.
+        const MAX_HOLDERS: usize = 4;
+        let task = &self.tasks[dep];
+        let mut message =
+            DepRef { task: self.tasks.id(dep), size_bytes: task.size_bytes, ..DepRef::default() };
+        if task.replicas.contains(&slot) || task.state != State::Memory {
+            return message;
+        }
+        message.value = task.value.clone();
+        if message.value.is_none() {
+            let holders: SmallVec<[WorkerSlot; 4]> =
+                task.replicas.iter().copied().take(MAX_HOLDERS).collect();
+            message.holders =
+                holders.into_iter().map(|holder| self.introduce(slot, holder)).collect();
+        }
+        message
+    }
+
+    /// Takes a processing task off its worker's books. The state is still to be set.
+    pub(super) fn unassign(&mut self, index: u32) {
+        let task = &mut self.tasks[index];
+        let slot = std::mem::replace(&mut task.worker, WorkerSlot::NONE);
+        let was_active = !task.has(mark::SECEDED);
+        let was_canary = task.has(mark::CANARY);
+        task.marks &= !(mark::SECEDED | mark::CANARY | mark::RETRACTING);
+        let (at, expected_ns, class) = (task.processing_at as usize, task.expected_ns, task.class);
+        let Some(worker) = self.workers.get_mut(slot) else { return };
+        worker.processing.swap_remove(at);
+        if let Some(moved) = worker.processing.get(at).copied() {
+            self.tasks[moved].processing_at = at as u32;
+        }
+        worker.available.give_back(&self.classes[class].resources);
+        if was_active {
+            worker.active -= 1;
+            worker.occupancy_ns = worker.occupancy_ns.saturating_sub(expected_ns);
+        }
+        if was_canary {
+            self.end_canary(slot);
+        }
+        self.mark_spare(slot);
+    }
+
+    /// The task leaves its slot, or comes back to one: others may run meanwhile. Its resources
+    /// stay taken: a GPU is not shared because its user waits.
+    pub(super) fn set_seceded(&mut self, index: u32, seceded: bool) {
+        let task = &mut self.tasks[index];
+        if task.has(mark::SECEDED) == seceded {
+            return;
+        }
+        task.marks ^= mark::SECEDED;
+        let (slot, expected_ns) = (task.worker, task.expected_ns);
+        let was_canary = task.has(mark::CANARY);
+        let worker = &mut self.workers[slot];
+        if seceded {
+            worker.active -= 1;
+            worker.occupancy_ns = worker.occupancy_ns.saturating_sub(expected_ns);
+        } else {
+            worker.active += 1;
+            worker.occupancy_ns += expected_ns;
+        }
+        if was_canary && seceded {
+            self.tasks[index].marks &= !mark::CANARY;
+            self.end_canary(slot);
+        }
+        self.mark_spare(slot);
+    }
+
+    /// A worker joined or left: who may run what is found anew, and runnable tasks change
+    /// between queued and no-worker where that follows.
+    pub(super) fn refresh_classes(&mut self) {
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            self.workers[slot].classes.clear();
+        }
+        for class in self.classes.iter() {
+            let eligible = self.classes[class].find_eligible(&self.workers);
+            for slot in &eligible {
+                self.workers[*slot].classes.push(class);
+            }
+            self.classes[class].eligible = eligible;
+            self.requeue_class(class);
+        }
+        self.placement_due = true;
+    }
+
+    fn requeue_class(&mut self, class: u32) {
+        let to =
+            if self.classes[class].eligible.is_empty() { State::NoWorker } else { State::Queued };
+        let tasks = &self.tasks;
+        let is_valid = |entry: &Entry| Self::is_entry_valid(tasks, entry);
+        let record = &mut self.classes[class];
+        let first = record.queue.peek(is_valid).map(|entry| tasks[entry.task].state);
+        if first.is_none_or(|state| state == to) {
+            return;
+        }
+        let entries = std::mem::take(&mut record.queue).drain(is_valid);
+        for entry in entries {
+            self.set_state(entry.task, to);
+            self.push_to_class(entry.task);
+        }
+    }
+
+    /// A class of which no task is left.
+    pub(super) fn drop_class(&mut self, class: u32) {
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            self.workers[slot].classes.retain(|other| *other != class);
+        }
+    }
+
+    /// Moves the tasks of a leaving worker's own queue to where others find them.
+    pub(super) fn spill_queue(&mut self, slot: WorkerSlot) {
+        let tasks = &self.tasks;
+        let queue: Queue = std::mem::take(&mut self.workers[slot].queue);
+        let mut queue = queue;
+        for entry in queue.drain(|entry| Self::is_entry_valid(tasks, entry)) {
+            let class = self.tasks[entry.task].class;
+            if self.classes[class].eligible.is_empty() {
+                self.set_state(entry.task, State::NoWorker);
+            }
+            self.push_to_class(entry.task);
+        }
+    }
+
+    /// When the first task that no worker may run has waited too long.
+    pub(super) fn next_no_worker_deadline(&self) -> Option<Nanos> {
+        let timeout = self.config.no_workers_timeout_ns?;
+        let some = self.state_counts[State::NoWorker as usize] > 0;
+        some.then(|| self.no_worker_since().after(timeout))
+    }
+}

@@ -1,0 +1,324 @@
+//! Requests of clients. Some are answered at once, some when something has happened.
+
+use super::clients::ClientRecord;
+use super::worker_table::WorkerSlot;
+use super::{Action, Scheduler};
+use bytes::Bytes;
+use taskloom_proto::Value;
+use taskloom_proto::client::{
+    Answer, Closing, Question, Reply, Request, RestartWorkers, RetireWorkers, RunEverywhere,
+    SchedulerToClient, WaitForWorkers,
+};
+use taskloom_proto::supervisor::{SchedulerToSupervisor, WorkerName};
+use taskloom_proto::worker::{RunCall, RunDone, SchedulerToWorker};
+use taskloom_types::{ClientId, Nanos, WorkerNo};
+
+/// A call that runs on many workers.
+#[derive(Debug)]
+struct OpenRun {
+    number: u64,
+    client: ClientId,
+    request: u64,
+    missing: Vec<WorkerSlot>,
+    answers: Vec<(Value, Value)>,
+}
+
+/// What a waiting client waits for.
+#[derive(Debug)]
+enum Condition {
+    Workers(usize),
+    /// New sessions of these workers, by name; their old numbers are below `newer_than`.
+    Restarted {
+        names: Vec<String>,
+        newer_than: WorkerNo,
+    },
+    /// These workers are gone.
+    Gone {
+        numbers: Vec<WorkerNo>,
+        answer: Value,
+    },
+}
+
+#[derive(Debug)]
+struct OpenWait {
+    client: ClientId,
+    request: u64,
+    condition: Condition,
+    until: Option<Nanos>,
+}
+
+/// Retiring workers that finish what they run before they close.
+#[derive(Debug)]
+struct Retiring {
+    number: WorkerNo,
+    close: bool,
+}
+
+/// Requests without an answer yet.
+#[derive(Debug, Default)]
+pub struct OpenQuestions {
+    runs: Vec<OpenRun>,
+    waits: Vec<OpenWait>,
+    retiring: Vec<Retiring>,
+    last_run: u64,
+}
+
+impl OpenQuestions {
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.waits.iter().filter_map(|wait| wait.until).min()
+    }
+}
+
+impl Scheduler {
+    pub(super) fn answer(&mut self, client: ClientId, id: u64, answer: Answer) {
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let ClientRecord { last_action, .. } = record;
+        let message = SchedulerToClient::Reply(Reply { id, answer });
+        self.outbox.to_client(client, last_action, message);
+    }
+
+    pub(super) fn on_request(&mut self, client: ClientId, request: Request) {
+        let id = request.id;
+        match request.question {
+            Question::PlanScatter(plan) => self.on_plan_scatter(client, id, plan),
+            Question::RunEverywhere(run) => self.on_run_everywhere(client, id, run),
+            Question::WaitForWorkers(wait) => self.on_wait_for_workers(client, id, &wait),
+            Question::Restart(restart) => self.on_restart(client, id, &restart),
+            Question::RetireWorkers(retire) => self.on_retire(client, id, &retire),
+            Question::Shutdown => self.on_shutdown(client, id),
+            question => {
+                let answer = self.look_up(client, question);
+                self.answer(client, id, answer);
+            }
+        }
+    }
+
+    fn on_run_everywhere(&mut self, client: ClientId, request: u64, run: RunEverywhere) {
+        let slots = self.workers.called(&run.workers);
+        if slots.is_empty() && !run.workers.is_empty() {
+            let message = format!("none of the workers {:?} is connected", run.workers);
+            self.answer(client, request, Answer::failed("unknown", message));
+            return;
+        }
+        self.questions.last_run += 1;
+        let number = self.questions.last_run;
+        for slot in &slots {
+            let call = RunCall { request: number, payload: run.payload.clone() };
+            self.outbox.to_worker(&mut self.workers[*slot], SchedulerToWorker::Run(call));
+        }
+        if run.no_wait || slots.is_empty() {
+            self.answer(client, request, Answer::ok(Value::Map(vec![])));
+            return;
+        }
+        let open = OpenRun { number, client, request, missing: slots, answers: vec![] };
+        self.questions.runs.push(open);
+    }
+
+    pub(super) fn on_run_done(&mut self, slot: WorkerSlot, done: RunDone) {
+        self.add_run_answer(slot, Some(done.request), done.ok, done.payload);
+    }
+
+    /// A worker left: its part of open calls is answered with an error (no payload).
+    pub(super) fn forget_run_on(&mut self, slot: WorkerSlot) {
+        self.add_run_answer(slot, None, false, Bytes::new());
+    }
+
+    fn add_run_answer(&mut self, slot: WorkerSlot, only: Option<u64>, ok: bool, payload: Bytes) {
+        let address = Value::from(self.workers[slot].info.address.clone());
+        for run in &mut self.questions.runs {
+            if only.is_some_and(|number| number != run.number) || !run.missing.contains(&slot) {
+                continue;
+            }
+            run.missing.retain(|other| *other != slot);
+            let answer = Value::List(vec![Value::Bool(ok), Value::Bytes(payload.clone())]);
+            run.answers.push((address.clone(), answer));
+        }
+        let runs = std::mem::take(&mut self.questions.runs);
+        for run in runs {
+            if run.missing.is_empty() {
+                self.answer(run.client, run.request, Answer::ok(Value::Map(run.answers)));
+            } else {
+                self.questions.runs.push(run);
+            }
+        }
+    }
+
+    fn on_wait_for_workers(&mut self, client: ClientId, request: u64, wait: &WaitForWorkers) {
+        let until = (wait.timeout_ns > 0).then(|| self.now.after(wait.timeout_ns));
+        let condition = Condition::Workers(wait.count as usize);
+        self.questions.waits.push(OpenWait { client, request, condition, until });
+    }
+
+    /// New processes for supervised workers; all tasks are forgotten unless workers are named.
+    fn on_restart(&mut self, client: ClientId, request: u64, restart: &RestartWorkers) {
+        let slots = self.workers.called(&restart.workers);
+        if slots.is_empty() && !restart.workers.is_empty() {
+            let message = format!("none of the workers {:?} is connected", restart.workers);
+            self.answer(client, request, Answer::failed("unknown", message));
+            return;
+        }
+        if restart.workers.is_empty() {
+            self.forget_everything("scheduler-restart", "the cluster was restarted by a client");
+        }
+        let mut names = Vec::new();
+        let mut newest = WorkerNo(0);
+        for slot in slots {
+            let worker = &mut self.workers[slot];
+            newest = newest.max(worker.number);
+            if !worker.info.supervised {
+                continue;
+            }
+            worker.end_expected = true;
+            names.push(worker.info.name.clone());
+        }
+        let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
+        supervisors.sort_unstable();
+        for (supervisor, name) in
+            supervisors.iter().flat_map(|s| names.iter().map(move |name| (*s, name)))
+        {
+            let message = SchedulerToSupervisor::RestartWorker(WorkerName { name: name.clone() });
+            self.outbox.push(Action::ToSupervisor(supervisor, message));
+        }
+        let until = (restart.timeout_ns > 0).then(|| self.now.after(restart.timeout_ns));
+        let condition = Condition::Restarted { names, newer_than: newest };
+        self.questions.waits.push(OpenWait { client, request, condition, until });
+    }
+
+    /// The workers finish what runs, get nothing new, and leave. Results that only they hold are
+    /// made again where they are needed.
+    fn on_retire(&mut self, client: ClientId, request: u64, retire: &RetireWorkers) {
+        let slots = if retire.workers.is_empty() {
+            let idle = |slot: &WorkerSlot| {
+                let worker = &self.workers[*slot];
+                worker.processing.is_empty() && worker.held.is_empty()
+            };
+            self.workers.slots().filter(idle).collect()
+        } else {
+            self.workers.called(&retire.workers)
+        };
+        let mut numbers = Vec::new();
+        let mut answer = Vec::new();
+        for slot in slots {
+            answer.push((
+                Value::from(self.workers[slot].info.address.clone()),
+                self.describe_worker(slot),
+            ));
+            let worker = &mut self.workers[slot];
+            worker.end_expected = true;
+            numbers.push(worker.number);
+            let number = worker.number;
+            self.questions.retiring.push(Retiring { number, close: retire.close });
+            self.stop_using(slot);
+        }
+        let condition = if retire.close {
+            Condition::Gone { numbers, answer: Value::Map(answer) }
+        } else {
+            Condition::Gone { numbers: vec![], answer: Value::Map(answer) }
+        };
+        self.questions.waits.push(OpenWait { client, request, condition, until: None });
+    }
+
+    fn on_shutdown(&mut self, client: ClientId, request: u64) {
+        self.answer(client, request, Answer::ok(Value::Null));
+        let closing = Closing { reason: "a client shut the cluster down".into() };
+        let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
+        supervisors.sort_unstable();
+        for supervisor in supervisors {
+            let message = SchedulerToSupervisor::Close(closing.clone());
+            self.outbox.push(Action::ToSupervisor(supervisor, message));
+        }
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            let worker = &mut self.workers[slot];
+            worker.end_expected = true;
+            self.outbox.to_worker(worker, SchedulerToWorker::Close(closing.clone()));
+        }
+        let mut clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        clients.sort_unstable();
+        for client in clients {
+            let message = SchedulerToClient::Closing(closing.clone());
+            self.outbox.push(Action::ToClient(client, message));
+        }
+        self.outbox.push(Action::Stop);
+    }
+
+    /// Answers what has come true, and what is overdue.
+    pub(super) fn answer_open_questions(&mut self) {
+        self.close_retired();
+        self.fail_overdue_scatters();
+        if self.questions.waits.is_empty() {
+            return;
+        }
+        for wait in std::mem::take(&mut self.questions.waits) {
+            if let Some(value) = self.come_true(&wait.condition) {
+                self.answer(wait.client, wait.request, Answer::ok(value));
+            } else if wait.until.is_some_and(|until| until <= self.now) {
+                let message = self.overdue_message(&wait.condition);
+                self.answer(wait.client, wait.request, Answer::failed("timeout", message));
+            } else {
+                self.questions.waits.push(wait);
+            }
+        }
+    }
+
+    fn come_true(&self, condition: &Condition) -> Option<Value> {
+        match condition {
+            Condition::Workers(count) => {
+                let running = self.workers.iter().filter(|worker| !worker.leaving).count();
+                (running >= *count).then_some(Value::Null)
+            }
+            Condition::Restarted { names, newer_than } => {
+                let is_back = |name: &String| {
+                    self.workers
+                        .iter()
+                        .any(|worker| worker.info.name == *name && worker.number > *newer_than)
+                };
+                names.iter().all(is_back).then_some(Value::Null)
+            }
+            Condition::Gone { numbers, answer } => numbers
+                .iter()
+                .all(|number| self.workers.slot(*number).is_none())
+                .then(|| answer.clone()),
+        }
+    }
+
+    fn overdue_message(&self, condition: &Condition) -> String {
+        match condition {
+            Condition::Workers(count) => format!(
+                "only {} of {count} workers arrived in time",
+                self.workers.iter().filter(|worker| !worker.leaving).count()
+            ),
+            Condition::Restarted { .. } => "the workers did not come back in time".into(),
+            Condition::Gone { .. } => "the workers did not leave in time".into(),
+        }
+    }
+
+    /// Retired workers that have nothing left to run are closed.
+    fn close_retired(&mut self) {
+        for retiring in std::mem::take(&mut self.questions.retiring) {
+            let Some(slot) = self.workers.slot(retiring.number) else { continue };
+            if !self.workers[slot].processing.is_empty() {
+                self.questions.retiring.push(retiring);
+                continue;
+            }
+            if !retiring.close {
+                continue;
+            }
+            let worker = &mut self.workers[slot];
+            let name = worker.info.name.clone();
+            let closing = Closing { reason: "the worker was retired".into() };
+            self.outbox.to_worker(worker, SchedulerToWorker::Close(closing));
+            let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
+            supervisors.sort_unstable();
+            for supervisor in supervisors {
+                let message = SchedulerToSupervisor::StopWorker(WorkerName { name: name.clone() });
+                self.outbox.push(Action::ToSupervisor(supervisor, message));
+            }
+        }
+    }
+
+    pub(super) fn forget_questions_of(&mut self, client: ClientId) {
+        self.questions.runs.retain(|run| run.client != client);
+        self.questions.waits.retain(|wait| wait.client != client);
+        self.scatters.forget_client(client);
+    }
+}

@@ -1,0 +1,151 @@
+//! What an idle worker does about others' work: it takes queued tasks of other workers, and has
+//! tasks taken back that were sent to a worker which is busier than expected.
+
+use super::queue::Entry;
+use super::task::mark;
+use super::worker_table::WorkerSlot;
+use super::{Scheduler, State};
+use taskloom_proto::worker::{SchedulerToWorker, TaskAttempt};
+use taskloom_types::Nanos;
+
+/// How often to look again while some worker is idle and another has more than it can run.
+const STEAL_CHECK_NS: u64 = 10 * Nanos::MILLISECOND;
+
+impl Scheduler {
+    /// Idle workers take from the queues of busy ones, where waiting costs more than moving.
+    pub(super) fn steal_for_idle(&mut self) {
+        if !self.config.work_stealing {
+            return;
+        }
+        let idle: Vec<_> = self.spare.iter().copied().collect();
+        for thief in idle {
+            while self.workers.get(thief).is_some_and(|worker| worker.has_free_slot()) {
+                let Some(entry) = self.find_queued_prey(thief) else { break };
+                self.counters.stolen += 1;
+                self.unqueue(entry.task);
+                self.assign(entry.task, thief);
+            }
+        }
+    }
+
+    /// The first task, by priority, in another worker's queue that is worth moving here.
+    fn find_queued_prey(&mut self, thief: WorkerSlot) -> Option<Entry> {
+        let mut best: Option<Entry> = None;
+        for victim in self.workers.slots().collect::<Vec<_>>() {
+            if victim == thief || self.workers[victim].queue.len() == 0 {
+                continue;
+            }
+            let tasks = &self.tasks;
+            let queue = &mut self.workers[victim].queue;
+            let Some(entry) = queue.peek(|entry| Self::is_entry_valid(tasks, entry)) else {
+                continue;
+            };
+            if best.is_none_or(|other| entry < other) && self.is_worth_moving(entry, victim, thief)
+            {
+                best = Some(entry);
+            }
+        }
+        best
+    }
+
+    fn is_worth_moving(&self, entry: Entry, victim: WorkerSlot, thief: WorkerSlot) -> bool {
+        let task = &self.tasks[entry.task];
+        let class = &self.classes[task.class];
+        let can_run =
+            class.is_eligible(thief) && self.workers[thief].available.covers(&class.resources);
+        let missing: u64 = task
+            .deps
+            .iter()
+            .map(|dep| &self.tasks[*dep])
+            .filter(|dep| dep.value.is_none() && !dep.replicas.contains(&thief))
+            .map(|dep| dep.size_bytes.max(1))
+            .sum();
+        let victim = &self.workers[victim];
+        // A worker that gets nothing new (a suspect runs there alone) makes its queue wait.
+        let wait_ns = if victim.takes_work() { victim.wait_ns() } else { u64::MAX };
+        can_run && (self.transfer_ns(missing) <= wait_ns || missing == 0)
+    }
+
+    /// Looks for sent tasks to take back, and when to look again.
+    pub(super) fn plan_steal_check(&mut self) {
+        if !self.config.work_stealing || self.steal_at.is_some() {
+            return;
+        }
+        if self.retract_for_idle() {
+            self.steal_at = Some(self.now.after(STEAL_CHECK_NS));
+        }
+    }
+
+    /// Asks busy workers to give back unstarted tasks that an idle one could run. Returns whether
+    /// there is an idle worker and a busy one with more than it can run at once.
+    fn retract_for_idle(&mut self) -> bool {
+        if self.state_counts[State::Queued as usize] > 0 {
+            return false;
+        }
+        let idle: Vec<_> = self.spare.iter().copied().filter(|slot| self.is_idle(*slot)).collect();
+        let Some(first_idle) = idle.first().copied() else { return false };
+        let mut any_excess = false;
+        for victim in self.workers.slots().collect::<Vec<_>>() {
+            let worker = &self.workers[victim];
+            let excess = worker.active.saturating_sub(worker.info.nthreads) as usize;
+            if excess == 0 {
+                continue;
+            }
+            any_excess = true;
+            // What is expected to start within a moment is left alone the first time round.
+            let oldest = worker.processing.iter().map(|task| self.sent_since(*task)).max();
+            if oldest.unwrap_or(0) < STEAL_CHECK_NS && worker.wait_ns() < STEAL_CHECK_NS {
+                continue;
+            }
+            self.retract_some(victim, first_idle, excess.div_ceil(2));
+        }
+        any_excess
+    }
+
+    fn is_idle(&self, slot: WorkerSlot) -> bool {
+        self.workers.get(slot).is_some_and(|worker| worker.has_free_slot())
+    }
+
+    /// How long ago the worker last reported progress, as a lower bound of how long its tasks
+    /// have been there, in ns.
+    fn sent_since(&self, index: u32) -> u64 {
+        let worker = self.tasks[index].worker;
+        self.workers.get(worker).map_or(0, |worker| self.now.since(worker.last_progress))
+    }
+
+    fn retract_some(&mut self, victim: WorkerSlot, thief: WorkerSlot, count: usize) {
+        let mut candidates: Vec<u32> = self.workers[victim]
+            .processing
+            .iter()
+            .copied()
+            .filter(|task| self.is_retractable(*task, thief))
+            .collect();
+        // What would run last there is what helps most elsewhere.
+        candidates.sort_unstable_by_key(|task| std::cmp::Reverse(self.tasks[*task].priority));
+        candidates.truncate(count);
+        for index in candidates {
+            let task = &mut self.tasks[index];
+            task.marks |= mark::RETRACTING;
+            let attempt = task.attempt;
+            let message = TaskAttempt { task: self.tasks.id(index), attempt };
+            let worker = &mut self.workers[victim];
+            self.outbox.to_worker(worker, SchedulerToWorker::Retract(message));
+        }
+    }
+
+    fn is_retractable(&self, index: u32, thief: WorkerSlot) -> bool {
+        let task = &self.tasks[index];
+        let class = &self.classes[task.class];
+        let run_ahead_waits = task.dependents.iter().any(|id| {
+            self.tasks.get(*id).is_some_and(|dependent| {
+                let dependent = &self.tasks[dependent];
+                dependent.state == State::Processing && dependent.waiting_on > 0
+            })
+        });
+        task.waiting_on == 0
+            && task.marks & (mark::RETRACTING | mark::SECEDED | mark::CANARY) == 0
+            && class.is_eligible(thief)
+            && class.resources.is_empty()
+            && !run_ahead_waits
+    }
+}

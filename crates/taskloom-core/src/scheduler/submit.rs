@@ -1,0 +1,459 @@
+//! Submissions: tasks come in batches, keys and functions are interned, collisions are told.
+
+use super::clients::ClientRecord;
+use super::task::{Kind, State, Want, mark};
+use super::transitions::{DropReason, Step, dropped_error};
+use super::{Map, Scheduler, Set};
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::client::{
+    Collision, RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec,
+};
+use taskloom_proto::worker::SchedulerToWorker;
+use taskloom_types::{ClientId, FunctionId, FunctionNo, Generation, Handle, Key, Priority, TaskId};
+
+/// A function that clients registered. The scheduler never looks into the payload.
+#[derive(Debug)]
+pub struct FunctionRecord {
+    pub id: FunctionId,
+    pub name: String,
+    pub payload: Bytes,
+    /// Clients that believe that the scheduler has it.
+    clients: u32,
+    /// Live tasks that use it.
+    tasks: u32,
+}
+
+/// Functions by id and by number. One that no client and no task refers to is dropped.
+#[derive(Debug, Default)]
+pub struct FunctionTable {
+    by_id: Map<FunctionId, FunctionNo>,
+    records: Map<FunctionNo, FunctionRecord>,
+    last: u32,
+}
+
+impl FunctionTable {
+    pub fn get(&self, number: FunctionNo) -> Option<&FunctionRecord> {
+        self.records.get(&number)
+    }
+
+    fn insert(&mut self, function: RegisterFunction) -> FunctionNo {
+        if let Some(number) = self.by_id.get(&function.id) {
+            return *number;
+        }
+        self.last += 1;
+        let number = FunctionNo(self.last);
+        self.by_id.insert(function.id, number);
+        let RegisterFunction { id, name, payload } = function;
+        let record = FunctionRecord { id, name, payload, clients: 0, tasks: 0 };
+        self.records.insert(number, record);
+        number
+    }
+
+    /// Changes the counts; returns whether the function is gone by that.
+    fn count(&mut self, number: FunctionNo, clients: i32, tasks: i32) -> bool {
+        let Some(record) = self.records.get_mut(&number) else { return false };
+        record.clients = record.clients.saturating_add_signed(clients);
+        record.tasks = record.tasks.saturating_add_signed(tasks);
+        if record.clients > 0 || record.tasks > 0 {
+            return false;
+        }
+        self.by_id.remove(&record.id);
+        self.records.remove(&number);
+        true
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+}
+
+/// A batch's tables, interned.
+struct Interned {
+    functions: Vec<Option<FunctionNo>>,
+    prefixes: Vec<u32>,
+    classes: Vec<u32>,
+}
+
+/// What the key of a spec leads to.
+enum Found {
+    /// A new task was made.
+    New(u32),
+    /// The key's task does the same work.
+    Same(u32),
+    /// The key's task does other work, and somebody holds or needs it.
+    Other(u32),
+}
+
+impl Scheduler {
+    pub(super) fn on_register_function(&mut self, client: ClientId, function: RegisterFunction) {
+        let number = self.functions.insert(function);
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        if record.functions.insert(number) {
+            self.functions.count(number, 1, 0);
+        }
+    }
+
+    pub(super) fn on_forget_functions(&mut self, client: ClientId, ids: &[FunctionId]) {
+        for id in ids {
+            let Some(number) = self.functions.by_id.get(id).copied() else { continue };
+            let Some(record) = self.clients.get_mut(&client) else { continue };
+            if record.functions.remove(&number) {
+                self.release_function(number, -1, 0);
+            }
+        }
+    }
+
+    /// A client is gone, and with it its claims on functions.
+    pub(super) fn release_client_functions(&mut self, functions: &Set<FunctionNo>) {
+        let mut numbers: Vec<_> = functions.iter().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().for_each(|number| self.release_function(number, -1, 0));
+    }
+
+    pub(super) fn release_functions(&mut self, functions: &[FunctionNo]) {
+        functions.iter().for_each(|number| self.release_function(*number, 0, -1));
+    }
+
+    fn release_function(&mut self, number: FunctionNo, clients: i32, tasks: i32) {
+        if !self.functions.count(number, clients, tasks) {
+            return;
+        }
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            let worker = &mut self.workers[slot];
+            if worker.functions.remove(&number) {
+                let message = SchedulerToWorker::ForgetFunctions(vec![number]);
+                self.outbox.to_worker(worker, message);
+            }
+        }
+    }
+
+    pub(super) fn on_submit(&mut self, client: ClientId, batch: SubmitBatch) {
+        if !self.clients.contains_key(&client) {
+            self.counters.stale_messages += 1;
+            return;
+        }
+        self.tasks.reserve(batch.tasks.len());
+        self.counters.tasks_submitted += batch.tasks.len() as u64;
+        let generation = self.generation_of(client, &batch);
+        let interned = self.intern(&batch);
+        let base = self.next_order;
+        let mut last_order = 0;
+        for spec in batch.tasks {
+            last_order = last_order.max(spec.order);
+            let options = batch.options.get(spec.option as usize);
+            let user = options.map_or(0, |options| options.priority);
+            let retries = options.map_or(0, |options| options.retries);
+            let priority = Priority::new(user, generation, base + spec.order);
+            self.submit_one(client, batch.submission, spec, &interned, priority, retries);
+        }
+        if batch.last {
+            self.next_order = base + last_order + 1;
+            self.close_submission(client, batch.submission);
+        }
+    }
+
+    /// Submissions close together share a generation; those from inside a task sort before it.
+    fn generation_of(&mut self, client: ClientId, batch: &SubmitBatch) -> Generation {
+        let parent = batch.parent.and_then(|id| self.tasks.get(id));
+        if let Some(parent) = parent {
+            return self.tasks[parent].priority.generation().child();
+        }
+        let now = self.now;
+        let Some(record) = self.clients.get_mut(&client) else { return self.generation };
+        let is_continued = record.last_submission == batch.submission;
+        let is_close = record
+            .submitted_at
+            .is_some_and(|at| now.since(at) <= batch.fifo_timeout_us.saturating_mul(1_000));
+        if !is_continued && !is_close {
+            self.generation = self.generation.next();
+            record.generation = self.generation;
+        }
+        record.last_submission = batch.submission;
+        record.submitted_at = Some(now);
+        record.generation
+    }
+
+    fn intern(&mut self, batch: &SubmitBatch) -> Interned {
+        let functions =
+            batch.functions.iter().map(|id| self.functions.by_id.get(id).copied()).collect();
+        let prefixes = batch.prefixes.iter().map(|name| self.prefixes.intern(name)).collect();
+        let mut classes = Vec::with_capacity(batch.options.len());
+        for options in &batch.options {
+            let (class, is_new) = self.classes.intern(
+                &options.workers,
+                options.allow_other_workers,
+                &options.resources,
+                &self.workers,
+            );
+            if is_new {
+                for slot in self.classes[class].eligible.clone() {
+                    self.workers[slot].classes.push(class);
+                }
+            }
+            classes.push(class);
+        }
+        Interned { functions, prefixes, classes }
+    }
+
+    fn submit_one(
+        &mut self,
+        client: ClientId,
+        submission: u64,
+        spec: TaskSpec,
+        interned: &Interned,
+        priority: Priority,
+        retries: u32,
+    ) {
+        let handle = spec.handle;
+        let is_wanted = spec.flags & TaskSpec::WANTED != 0;
+        let refused = spec
+            .functions
+            .iter()
+            .find_map(|position| interned.functions.get(*position as usize).copied().flatten());
+        let index = match self.find_or_make(&spec) {
+            Found::New(index) => {
+                self.fill_in(client, index, spec, interned, priority, retries);
+                index
+            }
+            Found::Same(index) => index,
+            Found::Other(index) if spec.flags & TaskSpec::GRAPH != 0 => {
+                self.counters.spec_differences += 1;
+                index
+            }
+            Found::Other(index) => {
+                self.counters.collisions += 1;
+                let is_strict = self.tell_collision(client, index, &spec, refused);
+                if is_strict {
+                    return;
+                }
+                index
+            }
+        };
+        self.bind(client, submission, handle, index, is_wanted);
+    }
+
+    fn find_or_make(&mut self, spec: &TaskSpec) -> Found {
+        let Some(index) = self.tasks.find(&spec.key) else {
+            return Found::New(self.insert_task(spec.key.clone()));
+        };
+        let task = &self.tasks[index];
+        if task.kind == Kind::Unknown {
+            return Found::New(index);
+        }
+        if task.spec_hash == spec.spec_hash {
+            return Found::Same(index);
+        }
+        if task.state == State::Released && !task.is_needed() {
+            // Only the lineage of held results keeps it: it goes on without the name.
+            self.tasks.unname(index);
+            self.tasks[index].marks |= mark::SHADOWED;
+            return Found::New(self.insert_task(spec.key.clone()));
+        }
+        Found::Other(index)
+    }
+
+    pub(super) fn insert_task(&mut self, key: Key) -> u32 {
+        let index = self.tasks.insert(key);
+        self.state_counts[State::Released as usize] += 1;
+        let prefix = self.prefixes.intern("");
+        self.prefixes[prefix].tasks += 1;
+        self.classes[0].tasks += 1;
+        self.tasks[index].prefix = prefix;
+        index
+    }
+
+    /// Writes a spec into a new task.
+    fn fill_in(
+        &mut self,
+        client: ClientId,
+        index: u32,
+        spec: TaskSpec,
+        interned: &Interned,
+        priority: Priority,
+        retries: u32,
+    ) {
+        let deps = self.resolve_deps(client, &spec.deps);
+        let functions: Option<SmallVec<[FunctionNo; 2]>> = spec
+            .functions
+            .iter()
+            .map(|position| interned.functions.get(*position as usize).copied().flatten())
+            .collect();
+        let prefix = interned.prefixes.get(spec.prefix as usize).copied();
+        let class = interned.classes.get(spec.option as usize).copied().unwrap_or(0);
+        self.set_prefix_and_class(index, prefix, class);
+        let task = &mut self.tasks[index];
+        task.kind = Kind::Call;
+        task.flags = spec.flags;
+        task.priority = priority;
+        task.retries_left = retries;
+        task.spec_hash = spec.spec_hash;
+        task.body = spec.body;
+        let broken = match (&deps, &functions) {
+            (Err(missing), _) => Some(missing_input_error(&spec.key, missing)),
+            (_, None) => Some(missing_function_error(&spec.key)),
+            _ => None,
+        };
+        if let Some(error) = broken {
+            self.set_state(index, State::Waiting);
+            self.steps.push(Step::Fail(index, error));
+            return;
+        }
+        for number in functions.iter().flatten() {
+            self.functions.count(*number, 0, 1);
+        }
+        self.tasks[index].functions = functions.unwrap_or_default();
+        self.set_deps(index, deps.unwrap_or_default());
+    }
+
+    fn set_prefix_and_class(&mut self, index: u32, prefix: Option<u32>, class: u32) {
+        let task = &mut self.tasks[index];
+        let old_class = std::mem::replace(&mut task.class, class);
+        self.classes[class].tasks += 1;
+        if let Some(prefix) = prefix {
+            let old_prefix = std::mem::replace(&mut task.prefix, prefix);
+            self.prefixes[prefix].tasks += 1;
+            self.prefixes.release(old_prefix);
+        }
+        if self.classes.release(old_class) {
+            self.drop_class(old_class);
+        }
+    }
+
+    fn set_deps(&mut self, index: u32, deps: SmallVec<[u32; 2]>) {
+        let id = self.tasks.id(index);
+        for dep in &deps {
+            let record = &mut self.tasks[*dep];
+            record.dependents.push(id);
+            record.live_dependents += 1;
+        }
+        self.tasks[index].deps = deps;
+    }
+
+    /// Arena indices of a client's handles, or the first that means nothing (any more).
+    fn resolve_deps(
+        &self,
+        client: ClientId,
+        deps: &[Handle],
+    ) -> Result<SmallVec<[u32; 2]>, Handle> {
+        let Some(record) = self.clients.get(&client) else { return Err(Handle(0)) };
+        let resolve = |handle: &Handle| {
+            let id = record.handles.get(handle).copied().ok_or(*handle)?;
+            self.tasks.get(id).ok_or(*handle)
+        };
+        deps.iter().map(resolve).collect()
+    }
+
+    /// Connects a client's handle with its task, and starts the task.
+    pub(super) fn bind(
+        &mut self,
+        client: ClientId,
+        submission: u64,
+        handle: Handle,
+        index: u32,
+        is_wanted: bool,
+    ) {
+        let id = self.tasks.id(index);
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        record.handles.insert(handle, id);
+        if is_wanted {
+            self.want(client, handle, index);
+        } else {
+            self.tasks[index].holds += 1;
+            record.open_submissions.entry(submission).or_default().push((handle, id));
+            self.steps.push(Step::Start(index));
+        }
+        self.run_steps();
+    }
+
+    /// A client wants the result: it is told at once if the end is known.
+    pub(super) fn want(&mut self, client: ClientId, handle: Handle, index: u32) {
+        self.tasks[index].wants.push(Want { client, handle });
+        match self.tasks[index].state {
+            State::Memory => self.tell_ready(index, client, handle),
+            State::Erred => self.tell_erred_to(index, client, handle),
+            State::Released => self.steps.push(Step::Start(index)),
+            _ => {}
+        }
+    }
+
+    /// The submission is complete: tasks that nobody wants or needs go.
+    fn close_submission(&mut self, client: ClientId, submission: u64) {
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let Some(unwanted) = record.open_submissions.remove(&submission) else { return };
+        for (handle, id) in unwanted {
+            if let Some(record) = self.clients.get_mut(&client) {
+                record.handles.remove(&handle);
+            }
+            self.drop_hold(id);
+        }
+        self.run_steps();
+    }
+
+    pub(super) fn drop_hold(&mut self, id: TaskId) {
+        let Some(index) = self.tasks.get(id) else { return };
+        self.tasks[index].holds -= 1;
+        if !self.tasks[index].is_needed() {
+            self.steps.push(Step::Relax(index));
+        }
+    }
+
+    /// Returns whether the client is strict: then it gets nothing for its spec.
+    fn tell_collision(
+        &mut self,
+        client: ClientId,
+        index: u32,
+        spec: &TaskSpec,
+        refused: Option<FunctionNo>,
+    ) -> bool {
+        let name = |number: Option<FunctionNo>| {
+            let function = number.and_then(|number| self.functions.get(number));
+            function.map_or_else(|| "data".to_string(), |function| function.name.clone())
+        };
+        let kept_name = name(self.tasks[index].functions.first().copied());
+        let refused_name = name(refused);
+        let (kept, refused) = if kept_name == refused_name {
+            (format!("{kept_name}(…)"), format!("{refused_name}(…) with other arguments"))
+        } else {
+            (format!("{kept_name}(…)"), format!("{refused_name}(…)"))
+        };
+        let Some(record) = self.clients.get_mut(&client) else { return true };
+        let key = spec.key.clone();
+        let collision = Collision { handle: spec.handle, key, kept, refused };
+        let message = SchedulerToClient::Collision(collision);
+        self.outbox.to_client(client, &mut record.last_action, message);
+        record.is_strict
+    }
+
+    /// A client left while its submissions were open.
+    pub(super) fn close_all_submissions(&mut self, record: &mut ClientRecord) {
+        let mut open: Vec<_> = record.open_submissions.drain().collect();
+        open.sort_unstable_by_key(|(submission, _)| *submission);
+        for (_, id) in open.into_iter().flat_map(|(_, unwanted)| unwanted) {
+            self.drop_hold(id);
+        }
+    }
+}
+
+fn missing_input_error(key: &Key, missing: &Handle) -> Arc<ErrorInfo> {
+    let why = DropReason {
+        reason: "missing-dependency".into(),
+        message: format!(
+            "an input (the client's number {missing}) was cancelled, lost or released before \
+             the task was submitted"
+        ),
+        lost: false,
+    };
+    dropped_error(key, &why)
+}
+
+fn missing_function_error(key: &Key) -> Arc<ErrorInfo> {
+    Arc::new(ErrorInfo {
+        type_name: "ProtocolError".into(),
+        message: format!("task {key} names a function that its client has not registered"),
+        origin: Some(key.clone()),
+        ..ErrorInfo::default()
+    })
+}

@@ -1,0 +1,276 @@
+//! Who is to blame when a worker dies: only tasks that were executing. They are tried again one
+//! at a time, alone on a worker, so that a task which kills workers takes no other with it.
+
+use super::task::{State, mark};
+use super::transitions::Step;
+use super::worker_table::{Executing, WorkerSlot};
+use super::{Action, Scheduler};
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use taskloom_proto::supervisor::{SupervisorToScheduler, WorkerExited};
+use taskloom_proto::{ErrorInfo, ExitKind, ExitReason};
+use taskloom_types::{Attempt, ConnId, Nanos, TaskId};
+
+/// A dead worker's tasks that wait for the supervisor's word.
+#[derive(Debug)]
+struct Limbo {
+    name: String,
+    address: String,
+    pid: u32,
+    until: Nanos,
+    tasks: Executing,
+    /// Those that most likely ran, if no word comes.
+    likely: Executing,
+}
+
+/// Tasks under suspicion, and what is known of deaths.
+#[derive(Debug, Default)]
+pub struct Suspects {
+    queue: VecDeque<TaskId>,
+    /// The worker that runs a suspect alone, or that is being emptied for it.
+    reserved: Option<WorkerSlot>,
+    limbo: Vec<Limbo>,
+    /// Reports that came before the connection was seen to close.
+    reports: Vec<(Nanos, WorkerExited)>,
+}
+
+impl Suspects {
+    pub fn add(&mut self, task: TaskId) {
+        self.queue.push_back(task);
+    }
+
+    /// The task is queued as a suspect no more. Returns whether it was.
+    pub fn forget(&mut self, task: TaskId) -> bool {
+        let before = self.queue.len();
+        if before > 0 {
+            self.queue.retain(|other| *other != task);
+        }
+        self.queue.len() < before
+    }
+
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.limbo.iter().map(|limbo| limbo.until).min()
+    }
+
+    fn take_report(&mut self, name: &str, pid: u32, now: Nanos) -> Option<WorkerExited> {
+        const KEEP_NS: u64 = 60 * Nanos::SECOND;
+        self.reports.retain(|(at, _)| now.since(*at) < KEEP_NS);
+        let is_it = |(_, report): &(Nanos, WorkerExited)| report.name == name && report.pid == pid;
+        let position = self.reports.iter().position(is_it)?;
+        Some(self.reports.remove(position).1)
+    }
+}
+
+impl Scheduler {
+    pub(super) fn on_supervisor_message(
+        &mut self,
+        supervisor: ConnId,
+        message: SupervisorToScheduler,
+    ) {
+        match message {
+            SupervisorToScheduler::Register(register) => {
+                self.supervisors.insert(supervisor, register.name);
+            }
+            SupervisorToScheduler::WorkerExited(report) => self.on_worker_exited(report),
+        }
+    }
+
+    fn on_worker_exited(&mut self, report: WorkerExited) {
+        let is_it = |limbo: &Limbo| limbo.name == report.name && limbo.pid == report.pid;
+        if let Some(position) = self.suspects.limbo.iter().position(is_it) {
+            let limbo = self.suspects.limbo.remove(position);
+            self.end_limbo(&limbo, &report.executing, &report.reason);
+            return;
+        }
+        let slot = self.workers.slots().find(|slot| {
+            let info = &self.workers[*slot].info;
+            info.name == report.name && info.pid == report.pid
+        });
+        self.suspects.reports.push((self.now, report));
+        if let Some(slot) = slot {
+            let number = self.workers[slot].number;
+            self.lose_worker(slot);
+            self.outbox.push(Action::CloseWorker(number, "its process has ended".into()));
+        }
+    }
+
+    /// Decides what becomes of the tasks that a lost worker had. They are in state processing.
+    pub(super) fn judge_lost_tasks(&mut self, slot: WorkerSlot) {
+        let worker = &self.workers[slot];
+        let (name, pid) = (worker.info.name.clone(), worker.info.pid);
+        let address = worker.info.address.clone();
+        let tasks = worker.processing.clone();
+        let likely = self.likely_executing(slot);
+        if worker.end_expected || tasks.is_empty() {
+            tasks.iter().for_each(|task| self.try_again(*task));
+            return;
+        }
+        let supervised = worker.info.supervised;
+        let report = self.suspects.take_report(&name, pid, self.now);
+        let mut in_limbo = Executing::new();
+        for task in tasks {
+            // A task that waits for others runs no user code: it is nobody's murderer.
+            let may_be_guilty = !self.tasks[task].has(mark::SECEDED);
+            let run = (self.tasks.id(task), self.tasks[task].attempt);
+            if !may_be_guilty {
+                self.try_again(task);
+                continue;
+            }
+            self.put_in_limbo(task);
+            in_limbo.push(run);
+        }
+        let until = self.now.after(self.config.exit_report_ns);
+        let limbo = Limbo { name, address, pid, until, tasks: in_limbo, likely };
+        match report {
+            Some(report) => self.end_limbo(&limbo, &report.executing, &report.reason),
+            None if supervised => self.suspects.limbo.push(limbo),
+            None => {
+                let likely = limbo.likely.clone();
+                self.end_limbo(&limbo, &likely, &ExitReason::default());
+            }
+        }
+    }
+
+    /// processing → waiting, but not to run before the verdict.
+    fn put_in_limbo(&mut self, index: u32) {
+        self.unassign(index);
+        self.set_state(index, State::Waiting);
+        self.tasks[index].marks |= mark::LIMBO;
+        self.recall_run_ahead(index);
+    }
+
+    /// The runs that a worker most likely had under way: it starts by priority.
+    fn likely_executing(&self, slot: WorkerSlot) -> Executing {
+        let worker = &self.workers[slot];
+        let mut tasks: Vec<u32> = worker.processing.clone();
+        tasks.retain(|task| {
+            let task = &self.tasks[*task];
+            task.waiting_on == 0 && !task.has(mark::SECEDED)
+        });
+        tasks.sort_unstable_by_key(|task| {
+            let id = self.tasks.id(*task);
+            let reported = worker.metrics.executing.iter().any(|(other, ..)| *other == id);
+            (Reverse(reported), self.tasks[*task].priority)
+        });
+        tasks.truncate(worker.info.nthreads as usize);
+        tasks.iter().map(|task| (self.tasks.id(*task), self.tasks[*task].attempt)).collect()
+    }
+
+    fn end_limbo(&mut self, limbo: &Limbo, executing: &[(TaskId, Attempt)], reason: &ExitReason) {
+        let blame = reason.kind != ExitKind::Requested;
+        for run in &limbo.tasks {
+            let Some(index) = self.tasks.get(run.0) else { continue };
+            let task = &mut self.tasks[index];
+            if !task.has(mark::LIMBO) || task.attempt != run.1 {
+                continue;
+            }
+            task.marks &= !mark::LIMBO;
+            if blame && executing.contains(run) {
+                task.suspicions = task.suspicions.saturating_add(1);
+                if task.suspicions > self.config.allowed_failures {
+                    let error = self.killed_worker_error(index, limbo, reason);
+                    self.steps.push(Step::Fail(index, error));
+                    continue;
+                }
+            }
+            if self.tasks[index].waiting_on == 0 {
+                self.enqueue(index);
+            }
+        }
+        self.run_steps();
+    }
+
+    fn killed_worker_error(
+        &self,
+        index: u32,
+        limbo: &Limbo,
+        reason: &ExitReason,
+    ) -> Arc<ErrorInfo> {
+        let task = &self.tasks[index];
+        let deaths = task.suspicions;
+        let mut message = format!(
+            "task {} was running on {deaths} worker processes when they died, the last being \
+             worker {} at {}: {reason}. It is not tried again (allowed-failures is {}).",
+            task.key, limbo.name, limbo.address, self.config.allowed_failures
+        );
+        let tail = reason.stderr_tail.trim_end();
+        if !tail.is_empty() {
+            message.push_str("\nThe last lines of the worker's standard error:\n");
+            message.push_str(tail);
+        }
+        Arc::new(ErrorInfo {
+            type_name: "KilledWorker".into(),
+            message,
+            origin: Some(task.key.clone()),
+            worker: limbo.address.clone(),
+            ..ErrorInfo::default()
+        })
+    }
+
+    /// No word came from the supervisor: the likely ones are blamed.
+    pub(super) fn end_overdue_limbo(&mut self) {
+        while let Some(position) =
+            self.suspects.limbo.iter().position(|limbo| limbo.until <= self.now)
+        {
+            let limbo = self.suspects.limbo.remove(position);
+            let likely = limbo.likely.clone();
+            self.end_limbo(&limbo, &likely, &ExitReason::default());
+        }
+    }
+
+    /// Runs the next suspect, alone, where a worker can be had or emptied for it.
+    pub(super) fn place_suspect(&mut self) {
+        while let Some(id) = self.suspects.queue.front().copied() {
+            let Some(index) = self.tasks.get(id) else {
+                self.suspects.queue.pop_front();
+                continue;
+            };
+            let Some(slot) = self.worker_for_suspect(index) else { return };
+            let worker = &mut self.workers[slot];
+            worker.reserved = true;
+            self.suspects.reserved = Some(slot);
+            if worker.active == 0 {
+                self.suspects.queue.pop_front();
+                self.tasks[index].marks |= mark::CANARY;
+                self.assign(index, slot);
+            }
+            return;
+        }
+    }
+
+    /// The worker reserved already, if it may run the task and runs none; else the one with
+    /// the least to do.
+    fn worker_for_suspect(&self, index: u32) -> Option<WorkerSlot> {
+        let class = &self.classes[self.tasks[index].class];
+        if let Some(slot) = self.suspects.reserved {
+            let free = self.workers.get(slot).is_some_and(|worker| worker.active == 0);
+            return (free && class.is_eligible(slot)).then_some(slot);
+        }
+        let has_resources = |slot: &&WorkerSlot| {
+            let worker = &self.workers[**slot];
+            worker.takes_work() && worker.info.resources.covers(&class.resources)
+        };
+        class
+            .eligible
+            .iter()
+            .filter(has_resources)
+            .min_by_key(|slot| self.workers[**slot].active)
+            .copied()
+    }
+
+    /// The suspect's run is over, or waits for others: the worker is open to all again.
+    pub(super) fn end_canary(&mut self, slot: WorkerSlot) {
+        self.suspects.reserved = None;
+        if let Some(worker) = self.workers.get_mut(slot) {
+            worker.reserved = false;
+        }
+        self.placement_due = true;
+    }
+
+    pub(super) fn forget_reservation(&mut self, slot: WorkerSlot) {
+        if self.suspects.reserved == Some(slot) {
+            self.suspects.reserved = None;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The invariants, recounted from scratch. For tests and the simulator; it takes linear time.
+
+use super::Scheduler;
+use super::task::{Kind, State, mark};
+
+impl Scheduler {
+    /// Checks every invariant. Call between events.
+    ///
+    /// # Errors
+    /// The first broken one, in words.
+    pub fn validate(&self) -> Result<(), String> {
+        if !self.steps.is_empty() {
+            return Err("consequences are left undrawn".into());
+        }
+        if self.counters.illegal_transitions > 0 {
+            return Err("a transition that is not in the table was made".into());
+        }
+        self.tasks.iter().try_for_each(|index| self.validate_task(index))?;
+        self.validate_counts()?;
+        self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
+        self.validate_clients()
+    }
+
+    fn validate_task(&self, index: u32) -> Result<(), String> {
+        let task = &self.tasks[index];
+        let broken = |what: &str| Err(format!("task {} ({:?}): {what}", task.key, task.state));
+        let id = self.tasks.id(index);
+        let mut waiters = 0;
+        let mut dependents = 0;
+        for other in self.tasks.iter() {
+            let uses = self.tasks[other].deps.iter().filter(|dep| **dep == index).count() as u32;
+            dependents += uses;
+            waiters += if self.tasks[other].state.is_active() { uses } else { 0 };
+        }
+        if (waiters, dependents) != (task.waiters, task.live_dependents) {
+            return broken("the count of those that need or use it is wrong");
+        }
+        for dep in &task.deps {
+            if !self.tasks.is_live(*dep) || !self.tasks[*dep].dependents.contains(&id) {
+                return broken("an input does not know of it");
+            }
+        }
+        let missing =
+            task.deps.iter().filter(|dep| self.tasks[**dep].state != State::Memory).count();
+        if task.state.is_active() && task.waiting_on as usize != missing {
+            return broken("it counts its missing inputs wrongly");
+        }
+        if task.state.is_active() && !task.is_needed() {
+            return broken("nobody needs it, and yet it is to run");
+        }
+        if task.state == State::Memory && !task.is_needed() {
+            return broken("nobody needs the result, and yet it is kept");
+        }
+        if !task.is_needed() && task.live_dependents == 0 {
+            return broken("it should have been forgotten");
+        }
+        if task.state == State::Released && task.is_needed() && task.kind != Kind::Unknown {
+            return broken("it is needed, and nobody makes it");
+        }
+        let is_ready = task.state == State::Waiting
+            && task.waiting_on == 0
+            && !task.has(mark::LIMBO)
+            && task.kind == Kind::Call;
+        if is_ready {
+            return broken("all inputs are there, and it is not queued");
+        }
+        if (task.state == State::Memory) != (!task.replicas.is_empty() || task.value.is_some()) {
+            return broken("its state and its copies disagree");
+        }
+        if (task.state == State::Processing) != self.workers.get(task.worker).is_some() {
+            return broken("its state and its worker disagree");
+        }
+        if (task.state == State::Erred) != task.error.is_some() {
+            return broken("its state and its error disagree");
+        }
+        if task.state == State::Queued && task.waiting_on > 0 {
+            return broken("it is queued without all inputs");
+        }
+        for slot in &task.replicas {
+            if !self.workers.get(*slot).is_some_and(|worker| worker.held.contains(&index)) {
+                return broken("a holder does not know of it");
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_counts(&self) -> Result<(), String> {
+        let mut counts = [0u64; 7];
+        let mut inline = 0;
+        for index in self.tasks.iter() {
+            counts[self.tasks[index].state as usize] += 1;
+            inline += self.tasks[index].value.as_ref().map_or(0, |value| value.len() as u64);
+        }
+        if counts != self.state_counts {
+            return Err(format!("states are counted as {:?}, not {counts:?}", self.state_counts));
+        }
+        if inline != self.inline_bytes {
+            return Err(format!("inline bytes are {inline}, not {}", self.inline_bytes));
+        }
+        Ok(())
+    }
+
+    fn validate_worker(&self, slot: super::WorkerSlot) -> Result<(), String> {
+        let worker = &self.workers[slot];
+        let broken = |what: &str| Err(format!("worker {}: {what}", worker.info.name));
+        let mut active = 0;
+        let mut left = worker.info.resources.clone();
+        for (at, index) in worker.processing.iter().enumerate() {
+            let task = &self.tasks[*index];
+            if task.worker != slot || task.processing_at as usize != at {
+                return broken("its list of tasks and the tasks disagree");
+            }
+            active += u32::from(!task.has(mark::SECEDED));
+            let needed = &self.classes[task.class].resources;
+            if !left.covers(needed) {
+                return broken("its resources are given out twice");
+            }
+            left.take(needed);
+        }
+        if active != worker.active {
+            return broken("it counts its active tasks wrongly");
+        }
+        if left != worker.available {
+            return broken("it counts its free resources wrongly");
+        }
+        for index in &worker.held {
+            if !self.tasks.is_live(*index) || !self.tasks[*index].replicas.contains(&slot) {
+                return broken("it is thought to hold a result that does not name it");
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_clients(&self) -> Result<(), String> {
+        for (client, record) in &self.clients {
+            for (handle, id) in &record.handles {
+                if self.tasks.get(*id).is_none() {
+                    return Err(format!("client {client}: handle {handle} names no task"));
+                }
+            }
+        }
+        for index in self.tasks.iter() {
+            for want in &self.tasks[index].wants {
+                let known =
+                    self.clients.get(&want.client).and_then(|c| c.handles.get(&want.handle));
+                if known.copied() != Some(self.tasks.id(index)) {
+                    return Err(format!("{}: a want without a handle", self.tasks[index].key));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! What workers say, and what happens when they join, fall silent or leave.
+
+use super::task::{Kind, State, mark};
+use super::transitions::Step;
+use super::worker_table::{WorkerRecord, WorkerSlot};
+use super::{Action, Scheduler};
+use std::sync::Arc;
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::client::Closing;
+use taskloom_proto::worker::{
+    DepMissing, Heartbeat, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt,
+    TaskDone, TaskErred, WorkerToScheduler,
+};
+use taskloom_types::{Nanos, TaskId, WorkerNo};
+
+impl Scheduler {
+    pub(super) fn on_worker_message(&mut self, number: WorkerNo, message: WorkerToScheduler) {
+        let message = match message {
+            WorkerToScheduler::Register(info) => return self.on_worker_joined(number, info),
+            other => other,
+        };
+        let Some(slot) = self.workers.slot(number) else {
+            self.counters.stale_messages += 1;
+            return;
+        };
+        self.workers[slot].last_seen = self.now;
+        match message {
+            WorkerToScheduler::Register(_) => {}
+            WorkerToScheduler::Done(done) => {
+                self.workers[slot].last_progress = self.now;
+                for task in done {
+                    self.on_done(slot, task);
+                    self.run_steps();
+                }
+            }
+            WorkerToScheduler::Erred(erred) => self.on_erred(slot, erred),
+            WorkerToScheduler::Rescheduled(run) => {
+                if let Some(index) = self.current_run(slot, &run) {
+                    self.try_again(index);
+                }
+            }
+            WorkerToScheduler::Seceded(run) => {
+                if let Some(index) = self.current_run(slot, &run) {
+                    self.set_seceded(index, true);
+                }
+            }
+            WorkerToScheduler::Rejoined(run) => {
+                if let Some(index) = self.current_run(slot, &run) {
+                    self.set_seceded(index, false);
+                }
+            }
+            WorkerToScheduler::Fetched(tasks) => {
+                tasks.into_iter().for_each(|task| self.on_fetched(slot, task));
+            }
+            WorkerToScheduler::Stored(values) => {
+                values.into_iter().for_each(|(task, size)| self.on_stored(slot, task, size));
+            }
+            WorkerToScheduler::DepMissing(missing) => self.on_dep_missing(slot, &missing),
+            WorkerToScheduler::Retracted(answer) => self.on_retracted(slot, &answer),
+            WorkerToScheduler::Heartbeat(heartbeat) => self.on_heartbeat(slot, heartbeat),
+            WorkerToScheduler::RunDone(done) => self.on_run_done(slot, done),
+            WorkerToScheduler::Closing(_) => {
+                self.workers[slot].end_expected = true;
+                self.stop_using(slot);
+            }
+        }
+    }
+
+    fn on_worker_joined(&mut self, number: WorkerNo, info: RegisterWorker) {
+        let is_double = self.workers.slot(number).is_some()
+            || self.workers.iter().any(|worker| worker.info.name == info.name);
+        if is_double {
+            let reason = format!(
+                "a worker named {:?} is connected already; give this one another --name",
+                info.name
+            );
+            let closing = Closing { reason: reason.clone() };
+            self.outbox.push(Action::ToWorker(number, SchedulerToWorker::Close(closing)));
+            self.outbox.push(Action::CloseWorker(number, reason));
+            return;
+        }
+        let mut worker = WorkerRecord::new(number, info, self.now);
+        let heartbeat_ms = self.heartbeat_ms_for(self.workers.len() + 1);
+        let registered = Registered { worker: number, heartbeat_ms };
+        self.outbox.to_worker(&mut worker, SchedulerToWorker::Registered(registered));
+        let slot = self.workers.insert(worker);
+        self.refresh_classes();
+        self.mark_spare(slot);
+        self.place_waiting_scatters();
+    }
+
+    /// Many workers report less often, so that the scheduler hears about 200 reports a second.
+    fn heartbeat_ms_for(&self, workers: usize) -> u32 {
+        let spread = u32::try_from(workers * 5).unwrap_or(u32::MAX);
+        self.config.heartbeat_ms.max(spread).min((self.config.worker_ttl_ns / 5_000_000) as u32)
+    }
+
+    /// The task that this worker now runs under this attempt. Anything else is stale.
+    fn current_run(&mut self, slot: WorkerSlot, run: &TaskAttempt) -> Option<u32> {
+        let index = self.tasks.get(run.task).filter(|index| {
+            let task = &self.tasks[*index];
+            task.state == State::Processing && task.worker == slot && task.attempt == run.attempt
+        });
+        if index.is_none() {
+            self.counters.stale_messages += 1;
+        }
+        index
+    }
+
+    fn on_done(&mut self, slot: WorkerSlot, done: TaskDone) {
+        let run = TaskAttempt { task: done.task, attempt: done.attempt };
+        let Some(index) = self.current_run(slot, &run) else {
+            self.free_stale_copy(slot, done.task);
+            return;
+        };
+        let prefix = self.tasks[index].prefix;
+        self.prefixes[prefix].record(done.duration_ns, done.size_bytes);
+        self.counters.tasks_done += 1;
+        self.tasks[index].suspicions = 0;
+        self.finish(index, slot, done.size_bytes, done.value);
+    }
+
+    /// A worker made a result that is not wanted from it: the newer attempt owns the task, so the
+    /// copy is freed instead of being a second truth. Not if the newer attempt is its own.
+    fn free_stale_copy(&mut self, slot: WorkerSlot, id: TaskId) {
+        let is_its_own = self.tasks.get(id).is_some_and(|index| {
+            let task = &self.tasks[index];
+            task.worker == slot || task.replicas.contains(&slot)
+        });
+        if !is_its_own {
+            self.outbox.free(&mut self.workers[slot], id);
+        }
+    }
+
+    fn on_erred(&mut self, slot: WorkerSlot, erred: TaskErred) {
+        let run = TaskAttempt { task: erred.task, attempt: erred.attempt };
+        self.workers[slot].last_progress = self.now;
+        let Some(index) = self.current_run(slot, &run) else { return };
+        let task = &mut self.tasks[index];
+        if task.retries_left > 0 {
+            task.retries_left -= 1;
+            self.try_again(index);
+            return;
+        }
+        let mut error = erred.error;
+        error.origin.get_or_insert_with(|| task.key.clone());
+        if error.worker.is_empty() {
+            error.worker.clone_from(&self.workers[slot].info.address);
+        }
+        self.steps.push(Step::Fail(index, Arc::new(error)));
+    }
+
+    fn on_fetched(&mut self, slot: WorkerSlot, id: TaskId) {
+        match self.tasks.get(id) {
+            Some(index) if self.tasks[index].state == State::Memory => {
+                let size_bytes = self.tasks[index].size_bytes;
+                self.add_replica(index, slot, size_bytes);
+            }
+            _ => {
+                self.counters.stale_messages += 1;
+                self.free_stale_copy(slot, id);
+            }
+        }
+    }
+
+    /// A client put scattered data on a worker.
+    fn on_stored(&mut self, slot: WorkerSlot, id: TaskId, size_bytes: u64) {
+        let Some(index) = self.tasks.get(id) else {
+            self.counters.stale_messages += 1;
+            self.free_stale_copy(slot, id);
+            return;
+        };
+        match self.tasks[index].state {
+            State::Waiting if self.tasks[index].kind == Kind::Data => {
+                self.finish(index, slot, size_bytes, None);
+            }
+            State::Memory => self.add_replica(index, slot, size_bytes),
+            _ => self.free_stale_copy(slot, id),
+        }
+    }
+
+    /// A worker could not get an input from anybody it asked.
+    fn on_dep_missing(&mut self, slot: WorkerSlot, missing: &DepMissing) {
+        let Some(index) = self.tasks.get(missing.dep) else {
+            self.counters.stale_messages += 1;
+            return;
+        };
+        self.disbelieve_holders(index, &missing.asked);
+        if self.tasks[index].state == State::Memory {
+            self.send_holders(slot, index);
+        } else {
+            // The new place is told when the result is there again.
+            self.tasks[index].marks |= mark::REFETCH;
+        }
+    }
+
+    /// These workers did not give a result that they were said to hold.
+    pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo]) {
+        for number in asked {
+            let Some(holder) = self.workers.slot(*number) else { continue };
+            if self.tasks[index].replicas.contains(&holder) {
+                self.remove_replica(index, holder);
+                // Should it hold the value after all, it must not keep what nobody knows of.
+                let id = self.tasks.id(index);
+                self.outbox.free(&mut self.workers[holder], id);
+            }
+        }
+        self.lose_result(index);
+    }
+
+    fn on_retracted(&mut self, slot: WorkerSlot, answer: &Retracted) {
+        let run = TaskAttempt { task: answer.task, attempt: answer.attempt };
+        let Some(index) = self.current_run(slot, &run) else { return };
+        self.tasks[index].marks &= !mark::RETRACTING;
+        if answer.given_back {
+            self.counters.retracted += 1;
+            self.try_again(index);
+        }
+    }
+
+    fn on_heartbeat(&mut self, slot: WorkerSlot, heartbeat: Heartbeat) {
+        self.workers[slot].metrics = heartbeat;
+    }
+
+    pub(super) fn on_worker_left(&mut self, number: WorkerNo) {
+        if let Some(slot) = self.workers.slot(number) {
+            self.lose_worker(slot);
+        }
+    }
+
+    /// The worker gets no new tasks; those that it has go on.
+    pub(super) fn stop_using(&mut self, slot: WorkerSlot) {
+        self.workers[slot].leaving = true;
+        self.refresh_classes();
+        self.spill_queue(slot);
+    }
+
+    /// The worker is gone, with all that it held and ran.
+    pub(super) fn lose_worker(&mut self, slot: WorkerSlot) {
+        if !self.workers[slot].end_expected {
+            self.counters.workers_lost += 1;
+        }
+        self.stop_using(slot);
+        self.forget_reservation(slot);
+        let mut held: Vec<u32> = self.workers[slot].held.iter().copied().collect();
+        held.sort_unstable();
+        for index in held {
+            self.remove_replica(index, slot);
+            self.lose_result(index);
+        }
+        self.judge_lost_tasks(slot);
+        self.spare.retain(|other| *other != slot);
+        self.forget_scatters_to(slot);
+        self.forget_run_on(slot);
+        self.workers.remove(slot);
+        self.run_steps();
+    }
+
+    pub(super) fn next_worker_deadline(&self) -> Option<Nanos> {
+        let seen = self.workers.iter().map(|worker| worker.last_seen).min()?;
+        Some(seen.after(self.config.worker_ttl_ns))
+    }
+
+    pub(super) fn lose_silent_workers(&mut self) {
+        if self.next_worker_deadline().is_none_or(|at| at > self.now) {
+            return;
+        }
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            let worker = &self.workers[slot];
+            if self.now.since(worker.last_seen) < self.config.worker_ttl_ns {
+                continue;
+            }
+            let number = worker.number;
+            let silent_s = self.now.since(worker.last_seen) / Nanos::SECOND;
+            self.lose_worker(slot);
+            let reason = format!("nothing was heard from it for {silent_s} s");
+            self.outbox.push(Action::CloseWorker(number, reason));
+        }
+    }
+
+    /// When the first of the tasks without a worker got into that state.
+    pub(super) fn no_worker_since(&self) -> Nanos {
+        self.no_worker_tasks().map(|(_, since)| since).min().unwrap_or(self.now)
+    }
+
+    fn no_worker_tasks(&self) -> impl Iterator<Item = (u32, Nanos)> + '_ {
+        self.tasks.iter().filter(|index| self.tasks[*index].state == State::NoWorker).map(|index| {
+            let story = self.story.of(&self.tasks[index].key);
+            let since = story.filter(|chapter| chapter.to == State::NoWorker).last();
+            (index, since.map_or(self.now, |chapter| chapter.at))
+        })
+    }
+
+    pub(super) fn fail_tasks_without_workers(&mut self) {
+        let Some(timeout) = self.config.no_workers_timeout_ns else { return };
+        if self.state_counts[State::NoWorker as usize] == 0 {
+            return;
+        }
+        let overdue: Vec<u32> = self
+            .no_worker_tasks()
+            .filter(|(_, since)| self.now.since(*since) >= timeout)
+            .map(|(index, _)| index)
+            .collect();
+        for index in overdue {
+            let task = &self.tasks[index];
+            let class = &self.classes[task.class];
+            let message = format!(
+                "task {} needs workers {:?} and resources {}, which none of the {} connected \
+                 workers offers, and none came within {} s; start a worker that does, or lower \
+                 the request",
+                task.key,
+                class.workers,
+                class.resources,
+                self.workers.len(),
+                timeout / Nanos::SECOND
+            );
+            let error = ErrorInfo {
+                type_name: "NoValidWorkerError".into(),
+                message,
+                origin: Some(task.key.clone()),
+                ..ErrorInfo::default()
+            };
+            self.steps.push(Step::Fail(index, Arc::new(error)));
+        }
+    }
+}

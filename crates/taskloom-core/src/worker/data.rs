@@ -1,0 +1,110 @@
+//! Values: who made them, who needs them, when they go.
+
+use super::{Action, Worker};
+use bytes::Bytes;
+use taskloom_proto::worker::WorkerToScheduler;
+use taskloom_types::TaskId;
+
+/// A value that is here.
+#[derive(Debug)]
+pub(super) struct Data {
+    pub(super) size_bytes: u64,
+    /// Whether the scheduler knows, and keeps it here until it says `Free`. Otherwise the value
+    /// goes with the last run that needs it: an inline input, or one that was freed while a run
+    /// here still needed it.
+    pub(super) reported: bool,
+}
+
+impl Worker {
+    /// A value has come, from a run, a peer or a client. Replaces an older one of the task.
+    pub(super) fn value_is_here(&mut self, task: TaskId, size_bytes: u64, reported: bool) {
+        let local = self.tasks.entry(task).or_default();
+        let before = local.data.take();
+        self.managed_bytes -= before.as_ref().map_or(0, |d| d.size_bytes);
+        self.managed_bytes = self.managed_bytes.saturating_add(size_bytes);
+        let reported = reported || before.is_some_and(|d| d.reported);
+        local.data = Some(super::data::Data { size_bytes, reported });
+        local.fetch = None;
+        self.wake_waiters(task);
+    }
+
+    /// Keeps an encoded value that came inside a message, for the runs that need it.
+    pub(super) fn keep_inline(&mut self, task: TaskId, value: Bytes) {
+        let size_bytes = value.len() as u64;
+        self.actions.push(Action::StoreInline { task, value });
+        // A run of the same task that has not started is thereby done, and the scheduler knows.
+        let finished = self.finish_unstarted(task, size_bytes);
+        self.value_is_here(task, size_bytes, finished);
+    }
+
+    /// A client put a value here.
+    pub fn on_stored(&mut self, task: TaskId, size_bytes: u64) {
+        self.finish_unstarted(task, size_bytes);
+        self.value_is_here(task, size_bytes, true);
+        self.send(WorkerToScheduler::Stored(vec![(task, size_bytes)]));
+    }
+
+    /// One unstarted run less needs the task's value.
+    pub(super) fn stop_using(&mut self, task: TaskId) {
+        let Some(local) = self.tasks.get_mut(&task) else { return };
+        local.users = local.users.saturating_sub(1);
+        if local.users > 0 {
+            // Entries of runs that are gone must not pile up on a task that never comes.
+            if local.waiters.len() > 64 && local.waiters.len() / 2 > local.users as usize {
+                self.compact_waiters(task);
+            }
+            return;
+        }
+        local.waiters.clear();
+        local.fetch = None;
+        if local.data.as_ref().is_some_and(|d| !d.reported) {
+            self.drop_value(task);
+        }
+        self.forget_if_idle(task);
+    }
+
+    fn compact_waiters(&mut self, task: TaskId) {
+        let Some(local) = self.tasks.get_mut(&task) else { return };
+        let mut waiters = std::mem::take(&mut local.waiters);
+        waiters.retain(|(waiter, serial)| {
+            let run = self.tasks.get(waiter).and_then(|t| t.run.as_ref());
+            run.is_some_and(|r| r.serial == *serial)
+        });
+        if let Some(local) = self.tasks.get_mut(&task) {
+            local.waiters = waiters;
+        }
+    }
+
+    fn drop_value(&mut self, task: TaskId) {
+        let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.take()) else { return };
+        self.managed_bytes -= data.size_bytes;
+        self.actions.push(Action::DropValue(task));
+    }
+
+    /// Nobody wants these results any more.
+    pub fn on_free(&mut self, tasks: &[TaskId]) {
+        for task in tasks {
+            self.free(*task);
+        }
+        // Only now: a list may name an input before the runs that need it.
+        for task in tasks {
+            self.orphan_waiters(*task, true);
+        }
+    }
+
+    fn free(&mut self, task: TaskId) {
+        if !self.tasks.contains_key(&task) {
+            self.counters.unknown_tasks += 1;
+            return;
+        }
+        self.take_back_run(task);
+        let Some(local) = self.tasks.get_mut(&task) else { return };
+        if let Some(data) = &mut local.data {
+            data.reported = false;
+            if local.users == 0 {
+                self.drop_value(task);
+            }
+        }
+        self.forget_if_idle(task);
+    }
+}

@@ -1,0 +1,153 @@
+//! The sending half of a connection. Whoever has bytes writes them himself: no hand-off to the
+//! event loop, which only writes what a full socket left over.
+
+use crate::out_queue::OutQueue;
+use crate::stream::Stream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    queue: OutQueue,
+    /// The socket is full: the event loop writes on when it has room.
+    waits_for_room: bool,
+    /// Set once: close when the queue is empty, or at once after a failure.
+    closing: Option<String>,
+}
+
+/// A connected socket that any thread may write to.
+#[derive(Debug)]
+pub struct Channel {
+    stream: Stream,
+    token: Token,
+    registry: Arc<Registry>,
+    out: Mutex<Outgoing>,
+    /// More unsent bytes than this: the other side does not read, and is given up.
+    max_queued: usize,
+}
+
+impl Channel {
+    pub(crate) fn new(
+        stream: Stream,
+        token: Token,
+        registry: Arc<Registry>,
+        max_queued: usize,
+    ) -> Self {
+        Self { stream, token, registry, out: Mutex::default(), max_queued }
+    }
+
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    pub(crate) fn register(&self) -> io::Result<()> {
+        let fd = self.stream.as_raw_fd();
+        self.registry.register(&mut SourceFd(&fd), self.token, Interest::READABLE)
+    }
+
+    pub(crate) fn deregister(&self) {
+        let fd = self.stream.as_raw_fd();
+        // It may never have been registered.
+        let _ = self.registry.deregister(&mut SourceFd(&fd));
+    }
+
+    /// Queues bytes; after the channel closed, drops them. Call [`Channel::flush`] later.
+    pub fn queue(&self, add: impl FnOnce(&mut OutQueue)) {
+        let mut out = self.out.lock();
+        if out.closing.is_some() {
+            return;
+        }
+        add(&mut out.queue);
+        if out.queue.len() > self.max_queued {
+            let limit = self.max_queued;
+            self.fail(&mut out, format!("the other side does not read: {limit} bytes wait for it"));
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub fn flush(&self) {
+        let mut out = self.out.lock();
+        if !out.waits_for_room && !out.queue.is_empty() {
+            self.write(&mut out);
+        }
+    }
+
+    /// The event loop saw room in the socket.
+    pub(crate) fn on_writable(&self) {
+        let mut out = self.out.lock();
+        if out.waits_for_room {
+            self.write(&mut out);
+        }
+    }
+
+    /// Closes after what is queued has left. The event loop then sees the connection end and
+    /// gives `reason` to whoever receives.
+    pub fn close(&self, reason: &str) {
+        let mut out = self.out.lock();
+        if out.closing.is_none() {
+            out.closing = Some(reason.into());
+            if !out.waits_for_room {
+                self.write(&mut out);
+            }
+        }
+    }
+
+    /// Closes at once and drops what is queued.
+    pub fn abort(&self, reason: &str) {
+        self.fail(&mut self.out.lock(), reason.into());
+    }
+
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.out.lock().closing.is_some()
+    }
+
+    /// Why this side closed, if it did.
+    pub(crate) fn close_reason(&self) -> Option<String> {
+        self.out.lock().closing.clone()
+    }
+
+    fn write(&self, out: &mut Outgoing) {
+        match out.queue.write_to(&self.stream) {
+            Ok(true) => {
+                self.wait_for_room(out, false);
+                if out.closing.is_some() {
+                    self.stream.shutdown();
+                }
+            }
+            Ok(false) => self.wait_for_room(out, true),
+            Err(error) => self.fail(out, format!("connection lost: {error}")),
+        }
+    }
+
+    /// Room is only asked for while it lacks: a unix socket would otherwise wake the loop each
+    /// time that the other side reads.
+    fn wait_for_room(&self, out: &mut Outgoing, wait: bool) {
+        if out.waits_for_room == wait {
+            return;
+        }
+        out.waits_for_room = wait;
+        let writable = Interest::READABLE | Interest::WRITABLE;
+        let interest = if wait { writable } else { Interest::READABLE };
+        let fd = self.stream.as_raw_fd();
+        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), self.token, interest) {
+            self.fail(out, format!("connection lost: {error}"));
+        }
+    }
+
+    fn fail(&self, out: &mut Outgoing, reason: String) {
+        out.closing.get_or_insert(reason);
+        out.queue.clear();
+        self.stream.shutdown();
+    }
+}

@@ -1,0 +1,222 @@
+//! Connecting: the companion socket first, then TCP; the handshake; and why it failed.
+
+use crate::address::{Address, AddressError};
+use crate::runtime_dir::companion_to_connect;
+use crate::stream::Stream;
+use crate::token::{TokenError, random_nonce};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
+use taskloom_proto::handshake::{Connecting, HandshakeError, Role, Step, Token};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Nobody answered within the time.
+    #[error("cannot connect to {address} within {seconds} s: {reason}")]
+    Unreachable { address: String, seconds: f64, reason: String },
+    /// Somebody answered and the handshake failed: trying again would not help.
+    #[error("cannot connect to {address}: {source}")]
+    Handshake { address: String, source: HandshakeError },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectOptions {
+    /// Bounds connecting and handshake together.
+    pub timeout: Duration,
+    /// Whether to try again, until the time is over, when nobody listens yet.
+    pub retry: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), retry: false }
+    }
+}
+
+/// An open connection, non-blocking, its handshake done.
+#[derive(Debug)]
+pub struct Connected {
+    pub stream: Stream,
+    /// May hold bytes that came behind the handshake.
+    pub reader: FrameReader,
+    /// The other side's epoch.
+    pub epoch: u64,
+}
+
+enum Failure {
+    /// Nobody there, or gone in the middle.
+    Io(io::Error),
+    Final(ConnectError),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Connects and proves the token. Blocks the caller for up to `options.timeout`.
+pub fn connect(
+    address: &Address,
+    role: Role,
+    token: &Token,
+    options: ConnectOptions,
+) -> Result<Connected, ConnectError> {
+    let start = Instant::now();
+    let deadline = start + options.timeout;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let error = match attempt(address, role, token, deadline) {
+            Ok(connected) => return Ok(connected),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Io(error)) => error,
+        };
+        if !options.retry || Instant::now() + pause >= deadline {
+            let seconds = (options.timeout.as_secs_f64() * 1000.0).round() / 1000.0;
+            let (address, reason) = (address.to_string(), error.to_string());
+            return Err(ConnectError::Unreachable { address, seconds, reason });
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+fn attempt(
+    address: &Address,
+    role: Role,
+    token: &Token,
+    deadline: Instant,
+) -> Result<Connected, Failure> {
+    let stream = open(address, deadline)?;
+    let nonce = random_nonce().map_err(|error| Failure::Final(error.into()))?;
+    let (connecting, hello) = Connecting::start(token.clone(), role, nonce);
+    let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
+    let epoch =
+        shake_hands(&stream, &mut reader, connecting, &hello, deadline).map_err(|failure| {
+            match failure {
+                Shake::Io(error) => Failure::Io(error),
+                Shake::Refused(source) => {
+                    Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
+                }
+            }
+        })?;
+    stream.set_nonblocking()?;
+    Ok(Connected { stream, reader, epoch })
+}
+
+fn open(address: &Address, deadline: Instant) -> Result<Stream, Failure> {
+    if let Address::Unix(path) = address {
+        return Ok(Stream::connect_unix(path)?);
+    }
+    let resolved = address.resolve().map_err(|error| Failure::Final(error.into()))?;
+    let mut failed = None;
+    for address in &resolved {
+        match open_tcp(address, deadline) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()).into())
+}
+
+fn open_tcp(address: &SocketAddr, deadline: Instant) -> io::Result<Stream> {
+    let companion = companion_to_connect(*address);
+    // A socket file that nobody serves any more says nothing about the port.
+    if let Some(Ok(stream)) = companion.map(|path| Stream::connect_unix(&path)) {
+        return Ok(stream);
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    Stream::connect_tcp(address, left.max(Duration::from_millis(1)))
+}
+
+enum Shake {
+    Io(io::Error),
+    Refused(HandshakeError),
+}
+
+impl From<io::Error> for Shake {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<HandshakeError> for Shake {
+    fn from(error: HandshakeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Returns the other side's epoch.
+fn shake_hands(
+    stream: &Stream,
+    reader: &mut FrameReader,
+    mut connecting: Connecting,
+    hello: &[u8],
+    deadline: Instant,
+) -> Result<u64, Shake> {
+    send(stream, hello, deadline)?;
+    loop {
+        let frame = receive(stream, reader, deadline)?;
+        match connecting.on_frame(&frame)? {
+            Step::Send(bytes) => send(stream, &bytes, deadline)?,
+            Step::Open { epoch, .. } => return Ok(epoch),
+        }
+    }
+}
+
+/// Sets what is left as the time for the next blocking call.
+fn limit(stream: &Stream, deadline: Instant) -> io::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to the handshake"));
+    }
+    stream.set_timeout(left)
+}
+
+/// A blocking call that ran into its time says `WouldBlock`; people do not.
+fn named(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(io::ErrorKind::TimedOut, "no answer to the handshake")
+        }
+        _ => error,
+    }
+}
+
+fn send(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> Result<(), Shake> {
+    while !bytes.is_empty() {
+        limit(stream, deadline)?;
+        match stream.write_slices(&[IoSlice::new(bytes)]) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(named(error).into()),
+        }
+    }
+    Ok(())
+}
+
+fn receive(stream: &Stream, reader: &mut FrameReader, deadline: Instant) -> Result<Frame, Shake> {
+    loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(_) => return Err(HandshakeError::NotTaskloom.into()),
+        }
+        limit(stream, deadline)?;
+        match stream.read_into(reader.room(1024)) {
+            Ok(0) => {
+                let ended = "the other side closed the connection during the handshake";
+                return Err(io::Error::new(io::ErrorKind::ConnectionReset, ended).into());
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(named(error).into()),
+        }
+    }
+}

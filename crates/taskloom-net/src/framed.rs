@@ -1,0 +1,240 @@
+//! The receiving half of a connection: the handshake, then frames for a [`Protocol`].
+
+use crate::channel::Channel;
+use crate::event_loop::{Control, Flow, Handler, Ready, Remote};
+use crate::log;
+use crate::stream::{Fill, Stream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
+use taskloom_proto::handshake::{Accepting, HandshakeError, Role, Step};
+
+/// Bounds of a kind of connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub frames: FrameLimits,
+    /// How long a stranger may take to prove that he knows the token.
+    pub handshake_time: Duration,
+    /// Bytes read in one turn, so that a busy connection does not starve the others.
+    pub read_per_turn: usize,
+    /// Unsent bytes after which a connection is given up.
+    pub max_queued: usize,
+}
+
+impl Bounds {
+    /// Messages between scheduler and the others.
+    pub const CONTROL: Self = Self {
+        frames: FrameLimits::CONTROL,
+        handshake_time: Duration::from_secs(10),
+        read_per_turn: 256 * 1024,
+        max_queued: 1024 * 1024 * 1024,
+    };
+    /// Values: they are referred to, not copied, so what waits costs little.
+    pub const DATA: Self = Self {
+        frames: FrameLimits::DATA,
+        handshake_time: Duration::from_secs(10),
+        read_per_turn: 4 * 1024 * 1024,
+        max_queued: 1 << 40,
+    };
+}
+
+/// What is spoken on a connection after the handshake.
+pub trait Protocol<S>: Send {
+    /// The other side has proved that it knows the token. An error refuses it.
+    fn on_open(&mut self, owner: &mut S, channel: &Arc<Channel>, role: Role) -> Result<(), String>;
+    /// An error closes the connection.
+    fn on_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String>;
+    /// Nothing more was read this turn.
+    fn on_batch_end(&mut self, owner: &mut S);
+    /// The last call, once, if there was an `on_open`. `reason` is for people.
+    fn on_closed(&mut self, owner: &mut S, reason: &str);
+}
+
+enum Phase {
+    Handshake { accepting: Accepting, opened: Arc<AtomicBool> },
+    Open,
+    Closed,
+}
+
+/// A connection of an event loop.
+pub struct Framed<S> {
+    channel: Arc<Channel>,
+    reader: FrameReader,
+    bounds: Bounds,
+    phase: Phase,
+    protocol: Box<dyn Protocol<S>>,
+}
+
+impl<S: 'static> Framed<S> {
+    /// A stranger's connection.
+    pub fn accepted(
+        stream: Stream,
+        remote: &Remote<S>,
+        accepting: Accepting,
+        bounds: Bounds,
+        protocol: Box<dyn Protocol<S>>,
+    ) -> Self {
+        let opened = Arc::new(AtomicBool::new(false));
+        Self {
+            channel: Self::channel(stream, remote, bounds),
+            reader: FrameReader::new(FrameLimits::HANDSHAKE),
+            bounds,
+            phase: Phase::Handshake { accepting, opened },
+            protocol,
+        }
+    }
+
+    /// A connection that has its handshake behind it; `reader` may hold first bytes.
+    pub fn connected(
+        stream: Stream,
+        mut reader: FrameReader,
+        remote: &Remote<S>,
+        bounds: Bounds,
+        protocol: Box<dyn Protocol<S>>,
+    ) -> Self {
+        reader.set_limits(bounds.frames);
+        let channel = Self::channel(stream, remote, bounds);
+        Self { channel, reader, bounds, phase: Phase::Open, protocol }
+    }
+
+    fn channel(stream: Stream, remote: &Remote<S>, bounds: Bounds) -> Arc<Channel> {
+        let registry = remote.registry().clone();
+        Arc::new(Channel::new(stream, remote.new_token(), registry, bounds.max_queued))
+    }
+
+    #[must_use]
+    pub fn sender(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Hands the connection to its loop.
+    pub fn start(self, remote: &Remote<S>) {
+        remote.add(self.channel.token(), Box::new(self));
+    }
+
+    fn watch_handshake(&self, control: &Control<S>) {
+        let Phase::Handshake { opened, .. } = &self.phase else { return };
+        let (opened, channel) = (opened.clone(), Arc::downgrade(&self.channel));
+        control.remote().add_timer(self.bounds.handshake_time, None, move |_, _| {
+            if !opened.load(Ordering::Relaxed)
+                && let Some(channel) = channel.upgrade()
+            {
+                channel.abort("the handshake took too long");
+            }
+        });
+    }
+
+    fn read(&mut self, owner: &mut S, ended: bool) -> Flow {
+        let mut fill = self.channel.stream().fill(&mut self.reader, self.bounds.read_per_turn);
+        if ended && matches!(fill, Ok(Fill::Drained)) {
+            // The end itself is still to be read, and no event will say so again.
+            fill = self.channel.stream().fill(&mut self.reader, self.bounds.read_per_turn);
+        }
+        if let Err(reason) = self.take_frames(owner) {
+            let peer = self.channel.stream().peer();
+            log::report(&format!("closed the connection of {peer}: {reason}"));
+            return self.closed(owner, &reason);
+        }
+        match fill {
+            Ok(Fill::Drained) => Flow::Wait,
+            Ok(Fill::More) => Flow::Again,
+            Ok(Fill::Ended) => self.closed(owner, "the other side closed the connection"),
+            Err(error) => self.closed(owner, &format!("connection lost: {error}")),
+        }
+    }
+
+    fn take_frames(&mut self, owner: &mut S) -> Result<(), String> {
+        let mut any = false;
+        let result = loop {
+            match self.reader.next_frame() {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => {
+                    any = true;
+                    if let Err(reason) = self.take_frame(owner, frame) {
+                        break Err(reason);
+                    }
+                }
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        if any && matches!(self.phase, Phase::Open) {
+            self.protocol.on_batch_end(owner);
+        }
+        result
+    }
+
+    fn take_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String> {
+        match &mut self.phase {
+            Phase::Open => self.protocol.on_frame(owner, frame),
+            Phase::Closed => Ok(()),
+            Phase::Handshake { accepting, .. } => {
+                let step = accepting.on_frame(&frame);
+                self.follow_handshake(owner, step)
+            }
+        }
+    }
+
+    fn follow_handshake(
+        &mut self,
+        owner: &mut S,
+        step: Result<Step, HandshakeError>,
+    ) -> Result<(), String> {
+        let (send, result) = match step {
+            Ok(Step::Send(send)) => (send, Ok(())),
+            Ok(Step::Open { send, role, .. }) => match self.open(owner, role) {
+                Ok(()) => (send, Ok(())),
+                Err(reason) => (Accepting::refusal(&reason), Err(reason)),
+            },
+            Err(error) => (Accepting::rejection(&error), Err(error.to_string())),
+        };
+        self.channel.queue(|queue| queue.append(|chunk| chunk.extend_from_slice(&send)));
+        self.channel.flush();
+        result
+    }
+
+    fn open(&mut self, owner: &mut S, role: Role) -> Result<(), String> {
+        self.protocol.on_open(owner, &self.channel, role)?;
+        self.reader.set_limits(self.bounds.frames);
+        if let Phase::Handshake { opened, .. } = std::mem::replace(&mut self.phase, Phase::Open) {
+            opened.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn closed(&mut self, owner: &mut S, reason: &str) -> Flow {
+        let ours = self.channel.close_reason();
+        let reason = ours.as_deref().unwrap_or(reason);
+        self.channel.close(reason);
+        self.channel.deregister();
+        if matches!(std::mem::replace(&mut self.phase, Phase::Closed), Phase::Open) {
+            self.protocol.on_closed(owner, reason);
+        }
+        Flow::Done
+    }
+}
+
+impl<S: 'static> Handler<S> for Framed<S> {
+    fn on_added(&mut self, owner: &mut S, control: &mut Control<S>) -> Flow {
+        self.watch_handshake(control);
+        if let Err(error) = self.channel.register() {
+            return self.closed(owner, &format!("connection lost: {error}"));
+        }
+        // Also takes frames that came with the handshake's last bytes.
+        self.read(owner, false)
+    }
+
+    fn on_ready(&mut self, owner: &mut S, _: &mut Control<S>, ready: Ready) -> Flow {
+        if ready.writable {
+            self.channel.on_writable();
+        }
+        if ready.readable || ready.ended { self.read(owner, ready.ended) } else { Flow::Wait }
+    }
+
+    fn on_stop(&mut self, owner: &mut S) {
+        self.closed(owner, "the connection's event loop ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;

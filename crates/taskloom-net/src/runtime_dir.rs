@@ -1,0 +1,94 @@
+//! The directory for sockets and shared files of this user, and the unix socket that belongs to
+//! a loopback port: same-host peers talk over it, at half the price of TCP.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// `$XDG_RUNTIME_DIR/taskloom`, or `/tmp/taskloom-<uid>`.
+fn location() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(base) if Path::new(&base).is_absolute() => Path::new(&base).join("taskloom"),
+        _ => PathBuf::from(format!("/tmp/taskloom-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// A directory that others may write, or that is not ours, is as good as none: somebody could
+/// put his socket there.
+fn check_private(directory: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(directory)?;
+    let ours = meta.uid() == rustix::process::geteuid().as_raw();
+    if meta.is_dir() && ours && meta.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{} must be a directory of this user with mode 0700", directory.display()),
+    ))
+}
+
+/// The user's private runtime directory, made when it is missing.
+pub fn runtime_dir() -> io::Result<PathBuf> {
+    let directory = location();
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => check_private(&directory)?,
+    }
+    Ok(directory)
+}
+
+/// Tells processes of different network namespaces apart, which may use the same port.
+fn network_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino())
+}
+
+fn companion_in(directory: &Path, address: SocketAddr) -> PathBuf {
+    let (ip, port) = (address.ip(), address.port());
+    directory.join(format!("{}-{ip}-{port}.sock", network_namespace()))
+}
+
+/// Where the listener of a loopback address also listens; `None` off loopback or when the
+/// runtime directory cannot be trusted. Makes the directory.
+#[must_use]
+pub fn companion_to_bind(address: SocketAddr) -> Option<PathBuf> {
+    let loopback = address.ip().is_loopback();
+    loopback.then(runtime_dir)?.ok().map(|directory| companion_in(&directory, address))
+}
+
+/// The companion socket of a loopback address, when there is one.
+#[must_use]
+pub fn companion_to_connect(address: SocketAddr) -> Option<PathBuf> {
+    if !address.ip().is_loopback() {
+        return None;
+    }
+    let directory = location();
+    check_private(&directory).ok()?;
+    let path = companion_in(&directory, address);
+    path.exists().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_not_trusted() {
+        let base = tempfile::tempdir().unwrap();
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(check_private(base.path()).is_ok());
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(check_private(base.path()).is_err());
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        assert!(check_private(&link).is_err());
+    }
+
+    #[test]
+    fn only_loopback_ports_have_a_companion() {
+        assert_eq!(companion_to_bind("192.0.2.1:80".parse().unwrap()), None);
+        assert_eq!(companion_to_connect("192.0.2.1:80".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Reading. Damaged bytes are a `ValueError`, never a panic.
+
+use super::buffers::SegmentBuffer;
+use super::{MAX_DEPTH, pickle, tag};
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+};
+
+/// What a task's body asks for.
+pub enum Work<'py> {
+    Call {
+        function: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    },
+    /// The result is known without a call: a literal, or a dependency under another name.
+    Value(Bound<'py, PyAny>),
+}
+
+fn damaged(what: &str) -> PyErr {
+    PyValueError::new_err(format!("damaged encoding: {what}"))
+}
+
+/// Reads one encoding front to back.
+struct Reader<'a, 'py> {
+    py: Python<'py>,
+    rest: &'a [u8],
+    segments: std::vec::IntoIter<Bytes>,
+    functions: &'a [Py<PyAny>],
+    deps: &'a [Py<PyAny>],
+}
+
+impl<'a, 'py> Reader<'a, 'py> {
+    fn take(&mut self, length: usize) -> PyResult<&'a [u8]> {
+        let (head, rest) =
+            self.rest.split_at_checked(length).ok_or_else(|| damaged("it ends too early"))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> PyResult<[u8; N]> {
+        let (head, rest) =
+            self.rest.split_first_chunk().ok_or_else(|| damaged("it ends too early"))?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    fn byte(&mut self) -> PyResult<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn number(&mut self) -> PyResult<usize> {
+        Ok(u32::from_le_bytes(self.array()?) as usize)
+    }
+
+    /// A count of items, each of which takes at least one byte.
+    fn count(&mut self) -> PyResult<usize> {
+        let count = self.number()?;
+        if count > self.rest.len() {
+            return Err(damaged("a count is larger than what follows"));
+        }
+        Ok(count)
+    }
+
+    fn blob(&mut self) -> PyResult<&'a [u8]> {
+        let length = self.number()?;
+        self.take(length)
+    }
+
+    fn text(&mut self) -> PyResult<&'a str> {
+        std::str::from_utf8(self.blob()?).map_err(|_| damaged("text is not UTF-8"))
+    }
+
+    fn segment(&mut self) -> PyResult<Bytes> {
+        self.segments.next().ok_or_else(|| damaged("a segment is missing"))
+    }
+
+    fn items(&mut self, count: usize, depth: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        (0..count).map(|_| self.item(depth + 1)).collect()
+    }
+
+    fn item(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        if depth > MAX_DEPTH + 8 {
+            return Err(damaged("it is nested too deep"));
+        }
+        let py = self.py;
+        Ok(match self.byte()? {
+            tag::NONE => py.None().into_bound(py),
+            tag::TRUE => PyBool::new(py, true).to_owned().into_any(),
+            tag::FALSE => PyBool::new(py, false).to_owned().into_any(),
+            tag::INT => PyInt::new(py, i64::from_le_bytes(self.array()?)).into_any(),
+            tag::FLOAT => PyFloat::new(py, f64::from_le_bytes(self.array()?)).into_any(),
+            tag::BIG_INT => {
+                let class = py.get_type::<PyInt>();
+                class.call1((self.text()?, 16))?
+            }
+            tag::TEXT => PyString::new(py, self.text()?).into_any(),
+            tag::BYTES => PyBytes::new(py, self.blob()?).into_any(),
+            tag::BYTES_SEGMENT => PyBytes::new(py, &self.segment()?).into_any(),
+            tag::DEPENDENCY => self.dependency()?,
+            tag::FUNCTION => self.function()?,
+            tag::PICKLE => self.pickle()?,
+            container => self.container(container, depth)?,
+        })
+    }
+
+    fn container(&mut self, tag: u8, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py;
+        match tag {
+            tag::CALL => {
+                let function = self.function()?;
+                self.apply(&function, depth)
+            }
+            tag::APPLY => {
+                let function = self.item(depth + 1)?;
+                self.apply(&function, depth)
+            }
+            tag::DICT => self.dict(depth),
+            tag::TUPLE | tag::LIST | tag::SET | tag::FROZEN_SET => {
+                let count = self.count()?;
+                let items = self.items(count, depth)?;
+                Ok(match tag {
+                    tag::TUPLE => PyTuple::new(py, items)?.into_any(),
+                    tag::LIST => PyList::new(py, items)?.into_any(),
+                    tag::SET => PySet::new(py, items)?.into_any(),
+                    _ => PyFrozenSet::new(py, items)?.into_any(),
+                })
+            }
+            unknown => Err(damaged(&format!("unknown tag {unknown}"))),
+        }
+    }
+
+    fn dict(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let dict = PyDict::new(self.py);
+        for _ in 0..self.count()? {
+            let key = self.item(depth + 1)?;
+            dict.set_item(key, self.item(depth + 1)?)?;
+        }
+        Ok(dict.into_any())
+    }
+
+    fn dependency(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let dep = self.deps.get(self.number()?);
+        Ok(dep.ok_or_else(|| damaged("no such dependency"))?.bind(self.py).clone())
+    }
+
+    fn function(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.functions.get(self.number()?);
+        Ok(function.ok_or_else(|| damaged("no such function"))?.bind(self.py).clone())
+    }
+
+    fn pickle(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let length = self.number()?;
+        let buffers = self.number()?;
+        let writable = self.take(buffers)?;
+        let pickle = PyBytes::new(self.py, self.take(length)?);
+        let buffers = writable.iter().map(|&writable| {
+            let segment = self.segment()?;
+            Ok(match writable {
+                0 => SegmentBuffer::shared(segment),
+                _ => SegmentBuffer::writable(segment),
+            })
+        });
+        let buffers = buffers.collect::<PyResult<Vec<_>>>()?;
+        pickle::loads_with_buffers(self.py, pickle, buffers)
+    }
+
+    fn arguments(
+        &mut self,
+        depth: usize,
+    ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+        let count = self.count()?;
+        let args = PyTuple::new(self.py, self.items(count, depth)?)?;
+        let count = self.count()?;
+        if count == 0 {
+            return Ok((args, None));
+        }
+        let kwargs = PyDict::new(self.py);
+        for _ in 0..count {
+            // Interned: a keyword is compared with the function's own names by identity first.
+            let name = PyString::intern(self.py, self.text()?);
+            kwargs.set_item(name, self.item(depth + 1)?)?;
+        }
+        Ok((args, Some(kwargs)))
+    }
+
+    fn apply(&mut self, function: &Bound<'py, PyAny>, depth: usize) -> PyResult<Bound<'py, PyAny>> {
+        let (args, kwargs) = self.arguments(depth)?;
+        function.call(args, kwargs.as_ref())
+    }
+
+    fn work(&mut self) -> PyResult<Work<'py>> {
+        match self.rest.first() {
+            Some(&tag::CALL) => {
+                self.byte()?;
+                let function = self.function()?;
+                let (args, kwargs) = self.arguments(0)?;
+                Ok(Work::Call { function, args, kwargs })
+            }
+            Some(&tag::APPLY) => {
+                self.byte()?;
+                let function = self.item(1)?;
+                let (args, kwargs) = self.arguments(0)?;
+                Ok(Work::Call { function, args, kwargs })
+            }
+            _ => Ok(Work::Value(self.item(0)?)),
+        }
+    }
+}
+
+/// Reads a task's body. `functions` and `deps` are in the order of the task's lists.
+///
+/// # Errors
+/// `ValueError` for damaged bytes, and whatever unpickling an argument raises.
+pub fn decode_body<'py>(
+    py: Python<'py>,
+    body: &[u8],
+    functions: &[Py<PyAny>],
+    deps: &[Py<PyAny>],
+) -> PyResult<Work<'py>> {
+    let segments = Vec::new().into_iter();
+    Reader { py, rest: body, segments, functions, deps }.work()
+}
+
+/// Reads a value. Consumes the segments: an array over memory that nobody else holds may then be
+/// changed in place without a copy.
+///
+/// # Errors
+/// `ValueError` for damaged bytes, and whatever unpickling raises.
+pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, PyAny>> {
+    let mut segments = segments.into_iter();
+    let head = segments.next().ok_or_else(|| damaged("a value without segments"))?;
+    // The head may share its memory with the buffers behind it: a copy of it lets them go free.
+    // Heads of values with buffers are short.
+    if segments.len() > 0 {
+        let copy = head.to_vec();
+        drop(head);
+        return Reader { py, rest: &copy, segments, functions: &[], deps: &[] }.item(0);
+    }
+    Reader { py, rest: &head, segments, functions: &[], deps: &[] }.item(0)
+}

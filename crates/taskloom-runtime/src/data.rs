@@ -1,0 +1,30 @@
+//! Values between workers and clients: who wants bytes asks the process that has them.
+//!
+//! [`DataServer`] answers from a [`DataStore`]; [`DataClient`] asks, over one connection per
+//! address. Values are never copied on the way: they leave by vectored writes, and arrive as
+//! slices of the buffer that the socket was read into.
+
+mod client;
+mod server;
+
+pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
+pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
+
+use bytes::Bytes;
+
+/// Shorter segments are copied out of the receive buffer, so that a small value that is kept
+/// does not keep a large buffer alive.
+const COPY_BELOW: usize = 16 * 1024;
+
+/// Cuts the next segments off `data`; `None` when the lengths claim more than is there.
+fn take_segments(data: &mut Bytes, lengths: &[u64]) -> Option<Vec<Bytes>> {
+    let take = |&length: &u64| {
+        let length = usize::try_from(length).ok().filter(|length| *length <= data.len())?;
+        let segment = data.split_to(length);
+        Some(if length < COPY_BELOW { Bytes::copy_from_slice(&segment) } else { segment })
+    };
+    lengths.iter().map(take).collect()
+}
+
+#[cfg(test)]
+mod tests;

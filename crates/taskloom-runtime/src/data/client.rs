@@ -1,0 +1,442 @@
+//! The asking side of the data plane.
+
+use super::take_segments;
+use crate::io::{Io, IoThread};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use taskloom_net::framed::Bounds;
+use taskloom_net::{Address, Channel, ConnectError, ConnectOptions, Framed, Protocol, connect};
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::frame::{Frame, write_frame};
+use taskloom_proto::handshake::{Role, Token};
+use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
+use taskloom_types::TaskId;
+
+/// What a peer said about one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fetched {
+    pub task: TaskId,
+    pub outcome: FetchOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum FetchOutcome {
+    /// The encoded value's segments.
+    Value(Vec<Bytes>),
+    /// The peer does not hold it.
+    Missing,
+    /// The peer holds it but cannot serialize it.
+    Failed(ErrorInfo),
+}
+
+/// Why a peer gave no answer at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("lost the connection to {address}: {reason}")]
+    Lost { address: String, reason: String },
+    #[error("{address} refused the value: {reason}")]
+    Refused { address: String, reason: String },
+    #[error("the data client is closed")]
+    Closed,
+}
+
+/// Called once, on the IO thread or a connecting thread, never inside [`DataClient::fetch`].
+pub type FetchCallback = Box<dyn FnOnce(Result<Vec<Fetched>, FetchError>) + Send>;
+/// As [`FetchCallback`].
+pub type PutCallback = Box<dyn FnOnce(Result<(), FetchError>) + Send>;
+
+/// How long a peer may take to accept a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// Fetches values from peers and puts values there. One connection per address, made at first
+/// use; cheap to clone.
+#[derive(Clone)]
+pub struct DataClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    io: Arc<IoThread>,
+    token: Token,
+    /// `None` after [`DataClient::close`].
+    peers: Mutex<Option<HashMap<String, Arc<Peer>>>>,
+}
+
+impl DataClient {
+    #[must_use]
+    pub fn new(io: Arc<IoThread>, token: Token) -> Self {
+        let peers = Mutex::new(Some(HashMap::new()));
+        Self { shared: Arc::new(Shared { io, token, peers }) }
+    }
+
+    /// Asks the worker at `address` for values; answers are in the order asked.
+    pub fn fetch(&self, address: &str, tasks: Vec<TaskId>, on_reply: FetchCallback) {
+        let answers = tasks.iter().map(|_| None).collect();
+        let open = (0..tasks.len()).collect();
+        self.ask(address, Pending::Fetch(PendingFetch { tasks, answers, open, on_reply }));
+    }
+
+    /// Gives the worker at `address` a value of `size_bytes` as estimated.
+    pub fn put(
+        &self,
+        address: &str,
+        task: TaskId,
+        size_bytes: u64,
+        segments: Vec<Bytes>,
+        on_reply: PutCallback,
+    ) {
+        let segments = Some(segments);
+        self.ask(address, Pending::Put(PendingPut { task, size_bytes, segments, on_reply }));
+    }
+
+    /// Ends the connection to an address; what was asked there fails.
+    pub fn forget(&self, address: &str) {
+        let peer = self.shared.peers.lock().as_mut().and_then(|peers| peers.remove(address));
+        if let Some(peer) = peer {
+            peer.end(&FetchError::Closed);
+        }
+    }
+
+    /// Ends all connections; what was asked, and what will be asked, fails.
+    pub fn close(&self) {
+        let peers = self.shared.peers.lock().take();
+        for peer in peers.into_iter().flatten().map(|(_, peer)| peer) {
+            peer.end(&FetchError::Closed);
+        }
+    }
+
+    fn ask(&self, address: &str, mut pending: Pending) {
+        // A peer that ended a moment ago refuses; then a new connection is made.
+        for _ in 0..2 {
+            let Some(peer) = self.peer(address) else { break };
+            match peer.ask(pending) {
+                None => return,
+                Some(refused) => {
+                    self.shared.remove(&peer);
+                    pending = refused;
+                }
+            }
+        }
+        // Not on the caller's stack: he may hold a lock that the callback takes.
+        let _ = self.shared.io.after(Duration::ZERO, || pending.fail(FetchError::Closed));
+    }
+
+    fn peer(&self, address: &str) -> Option<Arc<Peer>> {
+        let mut peers = self.shared.peers.lock();
+        let peers = peers.as_mut()?;
+        if let Some(peer) = peers.get(address) {
+            return Some(peer.clone());
+        }
+        let client = Arc::downgrade(&self.shared);
+        let peer = Arc::new(Peer { address: address.into(), client, state: Mutex::default() });
+        peers.insert(address.into(), peer.clone());
+        connect_in_background(&self.shared, &peer);
+        Some(peer)
+    }
+}
+
+impl Shared {
+    fn remove(&self, peer: &Arc<Peer>) {
+        let mut peers = self.peers.lock();
+        if let Some(peers) = peers.as_mut()
+            && peers.get(&peer.address).is_some_and(|known| Arc::ptr_eq(known, peer))
+        {
+            peers.remove(&peer.address);
+        }
+    }
+}
+
+/// Connecting blocks, for a moment on one host and longer where a host is gone: neither the
+/// caller nor the IO thread should wait for it.
+fn connect_in_background(shared: &Arc<Shared>, peer: &Arc<Peer>) {
+    let (client, target) = (shared.clone(), peer.clone());
+    let thread = std::thread::Builder::new().name("taskloom-connect".into());
+    let started = thread.stack_size(128 * 1024).spawn(move || {
+        if let Err(error) = open(&client, &target) {
+            client.remove(&target);
+            target.end(&FetchError::Unreachable(error.to_string()));
+        }
+    });
+    if let Err(error) = started {
+        let (client, target) = (shared.clone(), peer.clone());
+        let reason = format!("cannot start a thread to connect to {}: {error}", peer.address);
+        let _ = shared.io.after(Duration::ZERO, move || {
+            client.remove(&target);
+            target.end(&FetchError::Unreachable(reason));
+        });
+    }
+}
+
+fn open(client: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), ConnectError> {
+    let address: Address = peer.address.parse()?;
+    let options = ConnectOptions { timeout: CONNECT_TIME, retry: false };
+    let connected = connect(&address, Role::Peer, &client.token, options)?;
+    let remote = client.io.remote();
+    let framed = Framed::connected(
+        connected.stream,
+        connected.reader,
+        remote,
+        Bounds::DATA,
+        Box::new(Asking { peer: peer.clone() }),
+    );
+    peer.opened(framed.sender());
+    framed.start(remote);
+    Ok(())
+}
+
+/// One address.
+struct Peer {
+    address: String,
+    client: Weak<Shared>,
+    state: Mutex<PeerState>,
+}
+
+#[derive(Default)]
+struct PeerState {
+    /// `None` while connecting.
+    channel: Option<Arc<Channel>>,
+    last_request: u64,
+    /// In the order of their numbers, so that what was asked first is sent first.
+    pending: BTreeMap<u64, Pending>,
+    ended: bool,
+}
+
+impl PeerState {
+    fn ask(&mut self, mut pending: Pending) {
+        self.last_request += 1;
+        if let Some(channel) = &self.channel {
+            pending.send(self.last_request, channel);
+        }
+        self.pending.insert(self.last_request, pending);
+    }
+}
+
+impl Peer {
+    /// Gives the question back when the connection has ended.
+    fn ask(&self, pending: Pending) -> Option<Pending> {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Some(pending);
+        }
+        state.ask(pending);
+        None
+    }
+
+    fn opened(&self, channel: &Arc<Channel>) {
+        let mut state = self.state.lock();
+        if state.ended {
+            return channel.abort("closed by this side");
+        }
+        for (request, pending) in &mut state.pending {
+            pending.send(*request, channel);
+        }
+        state.channel = Some(channel.clone());
+    }
+
+    fn end(&self, error: &FetchError) {
+        let (pending, channel) = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            (std::mem::take(&mut state.pending), state.channel.take())
+        };
+        if let Some(channel) = channel {
+            channel.abort("closed by this side");
+        }
+        for pending in pending.into_values() {
+            pending.fail(error.clone());
+        }
+    }
+
+    fn take(&self, request: u64) -> Result<Pending, String> {
+        let pending = self.state.lock().pending.remove(&request);
+        pending.ok_or_else(|| "an answer to a question that was not asked".into())
+    }
+
+    fn on_fetched(&self, reply: FetchReply, data: Bytes) -> Result<(), String> {
+        let pending = match self.take(reply.request)? {
+            Pending::Fetch(fetch) => fetch,
+            Pending::Put(put) => {
+                self.restore(reply.request, Pending::Put(put));
+                return Err("a fetch's answer to a put".into());
+            }
+        };
+        self.merge(reply, data, pending)
+    }
+
+    /// Adds the answers; asks again for what the reply had no room for.
+    fn merge(
+        &self,
+        reply: FetchReply,
+        data: Bytes,
+        mut pending: PendingFetch,
+    ) -> Result<(), String> {
+        if let Err(reason) = pending.add(&reply, data) {
+            self.restore(reply.request, Pending::Fetch(pending));
+            return Err(reason);
+        }
+        if pending.open.is_empty() {
+            let answers = pending.answers.into_iter().flatten().collect();
+            (pending.on_reply)(Ok(answers));
+        } else if let Some(refused) = self.ask(Pending::Fetch(pending)) {
+            refused.fail(FetchError::Closed);
+        }
+        Ok(())
+    }
+
+    /// Puts a question back that will fail with the connection.
+    fn restore(&self, request: u64, pending: Pending) {
+        self.state.lock().pending.insert(request, pending);
+    }
+
+    fn on_put_done(&self, reply: PutReply) -> Result<(), String> {
+        match self.take(reply.request)? {
+            Pending::Put(put) => {
+                let address = self.address.clone();
+                (put.on_reply)(match reply.error {
+                    reason if reason.is_empty() => Ok(()),
+                    reason => Err(FetchError::Refused { address, reason }),
+                });
+                Ok(())
+            }
+            fetch @ Pending::Fetch(_) => {
+                self.restore(reply.request, fetch);
+                Err("a put's answer to a fetch".into())
+            }
+        }
+    }
+}
+
+/// A question without its whole answer.
+enum Pending {
+    Fetch(PendingFetch),
+    Put(PendingPut),
+}
+
+struct PendingFetch {
+    tasks: Vec<TaskId>,
+    answers: Vec<Option<Fetched>>,
+    /// Positions that have no answer yet, in the order of the question under way.
+    open: Vec<usize>,
+    on_reply: FetchCallback,
+}
+
+struct PendingPut {
+    task: TaskId,
+    size_bytes: u64,
+    /// `None` once sent.
+    segments: Option<Vec<Bytes>>,
+    on_reply: PutCallback,
+}
+
+impl Pending {
+    fn send(&mut self, request: u64, channel: &Channel) {
+        match self {
+            Self::Fetch(fetch) => {
+                let tasks = fetch.open.iter().map(|&at| fetch.tasks[at]).collect();
+                let message = PeerMessage::Fetch(Fetch { request, tasks });
+                send(channel, &message, Vec::new());
+            }
+            Self::Put(put) => {
+                let data = put.segments.take().unwrap_or_default();
+                let segments = data.iter().map(|segment| segment.len() as u64).collect();
+                let (task, size_bytes) = (put.task, put.size_bytes);
+                let message = PeerMessage::Put(Put { request, task, size_bytes, segments });
+                send(channel, &message, data);
+            }
+        }
+    }
+
+    fn fail(self, error: FetchError) {
+        match self {
+            Self::Fetch(fetch) => (fetch.on_reply)(Err(error)),
+            Self::Put(put) => (put.on_reply)(Err(error)),
+        }
+    }
+}
+
+fn send(channel: &Channel, message: &PeerMessage, data: Vec<Bytes>) {
+    let length = data.iter().map(|segment| segment.len() as u64).sum();
+    channel.queue(|queue| {
+        queue.append(|out| write_frame(out, message.kind(), length, |out| message.write_body(out)));
+        data.into_iter().for_each(|segment| queue.push(segment));
+    });
+    channel.flush();
+}
+
+impl PendingFetch {
+    fn add(&mut self, reply: &FetchReply, mut data: Bytes) -> Result<(), String> {
+        if reply.items.len() != self.open.len() {
+            return Err("a reply with the wrong number of items".into());
+        }
+        let asked = std::mem::take(&mut self.open);
+        for (&at, item) in asked.iter().zip(&reply.items) {
+            let outcome = match item.status {
+                FetchItem::OK => FetchOutcome::Value(
+                    take_segments(&mut data, &item.segments)
+                        .ok_or("a value's segments do not match its data")?,
+                ),
+                FetchItem::MISSING => FetchOutcome::Missing,
+                FetchItem::FAILED => FetchOutcome::Failed(item.error.clone().unwrap_or_default()),
+                FetchItem::LATER => {
+                    self.open.push(at);
+                    continue;
+                }
+                status => return Err(format!("an item of unknown status {status}")),
+            };
+            self.answers[at] = Some(Fetched { task: self.tasks[at], outcome });
+        }
+        match self.open.len() == asked.len() && !asked.is_empty() {
+            true => Err("a reply without a single item".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The receiving half of a peer's connection.
+struct Asking {
+    peer: Arc<Peer>,
+}
+
+impl Asking {
+    fn lost(&self, reason: &str) {
+        if let Some(client) = self.peer.client.upgrade() {
+            client.remove(&self.peer);
+        }
+        let address = self.peer.address.clone();
+        self.peer.end(&FetchError::Lost { address, reason: reason.into() });
+    }
+}
+
+impl Protocol<Io> for Asking {
+    fn on_open(&mut self, _: &mut Io, _: &Arc<Channel>, _: Role) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
+        let message = PeerMessage::read_body(frame.kind, &frame.head);
+        match message.map_err(|error| error.to_string())? {
+            PeerMessage::FetchReply(reply) => self.peer.on_fetched(reply, frame.data),
+            PeerMessage::PutReply(reply) => self.peer.on_put_done(reply),
+            PeerMessage::Fetch(_) | PeerMessage::Put(_) => Err("a question to an asker".into()),
+        }
+    }
+
+    fn on_batch_end(&mut self, _: &mut Io) {}
+
+    fn on_closed(&mut self, _: &mut Io, reason: &str) {
+        self.lost(reason);
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        // Does nothing after `on_closed`.
+        self.lost("the connection's thread ended");
+    }
+}

@@ -1,0 +1,254 @@
+//! The serving side of the data plane.
+
+use super::take_segments;
+use crate::io::{Io, IoThread};
+use bytes::Bytes;
+use std::sync::Arc;
+use taskloom_net::framed::Bounds;
+use taskloom_net::listener::Service;
+use taskloom_net::{Address, Channel, ListenError, ListenOptions, Listener, Protocol, Remote};
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::frame::{Frame, write_frame};
+use taskloom_proto::handshake::{Role, Token};
+use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
+use taskloom_types::TaskId;
+
+/// Bytes of values in one reply, unless a single value is larger: the asker sees progress, and
+/// a small value does not wait behind all large ones.
+const REPLY_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Where a data server finds and puts values. Called on the IO thread: return soon. The repliers
+/// may be used later, from any thread.
+pub trait DataStore: Send + Sync {
+    fn fetch(&self, tasks: Vec<TaskId>, reply: FetchReplier);
+    /// Takes a scattered value of `size_bytes` as estimated by its sender.
+    fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier);
+}
+
+/// A store's answer about one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredItem {
+    pub task: TaskId,
+    pub value: StoredValue,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredValue {
+    /// The encoded value's segments.
+    Here(Vec<Bytes>),
+    /// This process does not hold it.
+    Missing,
+    /// It is here but cannot be serialized.
+    Failed(ErrorInfo),
+    /// Ask again: not all values are to be encoded at once. At least one item of a reply must
+    /// be something else.
+    Later,
+}
+
+/// Answers one fetch. Dropped without an answer, it says that nothing is held.
+#[derive(Debug)]
+pub struct FetchReplier {
+    channel: Arc<Channel>,
+    request: u64,
+    /// What to answer for when the store drops this.
+    asked: Vec<TaskId>,
+    answered: bool,
+}
+
+impl FetchReplier {
+    /// Sends the items, in the order asked. What does not fit is asked for again by the other
+    /// side.
+    pub fn reply(mut self, items: Vec<StoredItem>) {
+        self.send(items);
+    }
+
+    fn send(&mut self, items: Vec<StoredItem>) {
+        self.answered = true;
+        let mut head = FetchReply { request: self.request, items: Vec::with_capacity(items.len()) };
+        let mut data: Vec<Bytes> = Vec::new();
+        let mut total = 0;
+        for item in items {
+            let segments = match &item.value {
+                StoredValue::Here(segments) => segments.as_slice(),
+                _ => &[],
+            };
+            let size: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
+            let fits = total == 0 || total + size <= REPLY_BYTES;
+            let item = if fits { item } else { StoredItem { value: StoredValue::Later, ..item } };
+            if fits {
+                total += size;
+            }
+            head.items.push(describe(item, &mut data));
+        }
+        self.channel.queue(|queue| {
+            let message = PeerMessage::FetchReply(head);
+            queue.append(|out| {
+                write_frame(out, message.kind(), total, |out| message.write_body(out));
+            });
+            data.into_iter().for_each(|segment| queue.push(segment));
+        });
+        self.channel.flush();
+    }
+}
+
+impl Drop for FetchReplier {
+    fn drop(&mut self) {
+        if !self.answered {
+            let missing = |task| StoredItem { task, value: StoredValue::Missing };
+            let items = std::mem::take(&mut self.asked).into_iter().map(missing).collect();
+            self.send(items);
+        }
+    }
+}
+
+/// An item's entry in the reply; its segments go behind the others.
+fn describe(item: StoredItem, data: &mut Vec<Bytes>) -> FetchItem {
+    let mut entry = FetchItem { task: item.task, ..FetchItem::default() };
+    match item.value {
+        StoredValue::Here(segments) => {
+            entry.status = FetchItem::OK;
+            entry.segments = segments.iter().map(|segment| segment.len() as u64).collect();
+            data.extend(segments);
+        }
+        StoredValue::Missing => entry.status = FetchItem::MISSING,
+        StoredValue::Later => entry.status = FetchItem::LATER,
+        StoredValue::Failed(error) => {
+            entry.status = FetchItem::FAILED;
+            entry.error = Some(error);
+        }
+    }
+    entry
+}
+
+/// Answers one put. Dropped without an answer, it says so as an error.
+#[derive(Debug)]
+pub struct PutReplier {
+    channel: Arc<Channel>,
+    request: u64,
+    answered: bool,
+}
+
+impl PutReplier {
+    pub fn reply(mut self, result: Result<(), String>) {
+        self.send(result.err().unwrap_or_default());
+    }
+
+    fn send(&mut self, error: String) {
+        self.answered = true;
+        let message = PeerMessage::PutReply(PutReply { request: self.request, error });
+        self.channel.queue(|queue| {
+            queue.append(|out| write_frame(out, message.kind(), 0, |out| message.write_body(out)));
+        });
+        self.channel.flush();
+    }
+}
+
+impl Drop for PutReplier {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.send("the worker is closing".into());
+        }
+    }
+}
+
+/// Serves a store's values. Dropping it stops listening; open connections end with their peers.
+pub struct DataServer {
+    address: Address,
+    sources: Vec<taskloom_net::event_loop::Source>,
+    remote: Arc<Remote<Io>>,
+}
+
+impl DataServer {
+    /// Listens on `address` (port 0 picks a free one). `epoch` is the scheduler's.
+    pub fn listen(
+        io: &IoThread,
+        address: &str,
+        options: ListenOptions,
+        token: &Token,
+        epoch: u64,
+        store: Arc<dyn DataStore>,
+    ) -> Result<Self, ListenError> {
+        let listener = Listener::bind(&address.parse()?, options)?;
+        let protocol = move || -> Box<dyn Protocol<Io>> {
+            Box::new(Serving { store: store.clone(), channel: None })
+        };
+        let service = Service {
+            token: token.clone(),
+            epoch,
+            bounds: Bounds::DATA,
+            protocol: Box::new(protocol),
+        };
+        let remote = io.remote().clone();
+        let address = listener.address().clone();
+        let sources = listener.serve(&remote, service);
+        Ok(Self { address, sources, remote })
+    }
+
+    /// The address for peers, such as `tcp://127.0.0.1:40001`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for DataServer {
+    fn drop(&mut self) {
+        self.sources.iter().for_each(|source| self.remote.remove(*source));
+    }
+}
+
+/// One peer's connection.
+struct Serving {
+    store: Arc<dyn DataStore>,
+    channel: Option<Arc<Channel>>,
+}
+
+impl Serving {
+    fn fetch(&self, channel: &Arc<Channel>, fetch: Fetch) {
+        let reply = FetchReplier {
+            channel: channel.clone(),
+            request: fetch.request,
+            asked: fetch.tasks.clone(),
+            answered: false,
+        };
+        self.store.fetch(fetch.tasks, reply);
+    }
+
+    fn put(&self, channel: &Arc<Channel>, put: Put, mut data: Bytes) -> Result<(), String> {
+        let segments = take_segments(&mut data, &put.segments);
+        let segments = segments.filter(|_| data.is_empty());
+        let segments = segments.ok_or("a value's segments do not match its data")?;
+        let reply = PutReplier { channel: channel.clone(), request: put.request, answered: false };
+        self.store.put(put.task, put.size_bytes, segments, reply);
+        Ok(())
+    }
+}
+
+impl Protocol<Io> for Serving {
+    fn on_open(&mut self, _: &mut Io, channel: &Arc<Channel>, role: Role) -> Result<(), String> {
+        if role != Role::Peer {
+            return Err("this is a worker; connect to its scheduler".into());
+        }
+        self.channel = Some(channel.clone());
+        Ok(())
+    }
+
+    fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        let message = PeerMessage::read_body(frame.kind, &frame.head);
+        match message.map_err(|error| error.to_string())? {
+            PeerMessage::Fetch(fetch) => self.fetch(channel, fetch),
+            PeerMessage::Put(put) => self.put(channel, put, frame.data)?,
+            PeerMessage::FetchReply(_) | PeerMessage::PutReply(_) => {
+                return Err("an answer to nothing".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn on_batch_end(&mut self, _: &mut Io) {}
+
+    fn on_closed(&mut self, _: &mut Io, _: &str) {
+        self.channel = None;
+    }
+}

@@ -1,0 +1,148 @@
+"""Exceptions on their way from the process where they were raised to the one that asks.
+
+An exception travels as a pickle that was proved to unpickle, its traceback as a list of frames,
+and both as text, for when the pickle does not work elsewhere. Nothing here trusts the exception:
+its ``__str__``, ``__repr__`` and ``__reduce__`` are user code, which may raise or never end well.
+"""
+
+from __future__ import annotations
+
+import pickle
+import types
+from typing import Any
+
+#: Texts are cut to this many characters: a message is for people.
+MAX_TEXT = 64 * 1024
+#: Of a deep recursion the outermost and the innermost frames are kept, this many of each.
+MAX_FRAMES = 50
+
+Frame = tuple[str, int, str]
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """Shorten a text in the middle, where least is lost."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def safe_text(exception: BaseException) -> str:
+    """``str(exception)``, or a substitute when that raises."""
+    try:
+        text = str(exception)
+    except BaseException as error:  # noqa: BLE001 - user code
+        return f"<no text: {type(exception).__name__}.__str__ raised {type(error).__name__}>"
+    return cut(text)
+
+
+def frames_of(traceback: types.TracebackType | None) -> list[Frame]:
+    """File, line and function of each frame below the executor's own."""
+    frames: list[Frame] = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append((code.co_filename, traceback.tb_lineno or 0, code.co_name))
+        traceback = traceback.tb_next
+    if len(frames) > 2 * MAX_FRAMES:
+        left_out = len(frames) - 2 * MAX_FRAMES
+        gap = (f"<{left_out} frames left out>", 0, "…")
+        frames = [*frames[:MAX_FRAMES], gap, *frames[-MAX_FRAMES:]]
+    return frames
+
+
+def format_frames(frames: list[Frame]) -> str:
+    """The frames as Python prints them."""
+    from traceback import StackSummary
+
+    return "".join(StackSummary.from_list([(f, n, name, None) for f, n, name in frames]).format())
+
+
+def format_error(exception: BaseException, frames: list[Frame], message: str) -> str:
+    """The whole traceback as text, causes first."""
+    text = "Traceback (most recent call last):\n" + format_frames(frames) if frames else ""
+    text += f"{type(exception).__name__}: {message}\n"
+    cause = exception.__cause__ or (
+        None if exception.__suppress_context__ else exception.__context__
+    )
+    if cause is not None and cause is not exception:
+        before = frames_of(cause.__traceback__)
+        text = f"{format_frames(before)}{type(cause).__name__}: {safe_text(cause)}\n\n{text}"
+    return cut(text)
+
+
+def _pickled(exception: BaseException) -> bytes:
+    """The exception's pickle, when it comes back as the same class; otherwise nothing."""
+    from taskloom._taskloom import dumps
+
+    try:
+        data = dumps(exception)
+        copy = pickle.loads(data)
+    except BaseException:  # noqa: BLE001 - user code, RecursionError
+        return b""
+    return data if type(copy).__name__ == type(exception).__name__ else b""
+
+
+def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str]:
+    """Describe an exception.
+
+    Returns
+    -------
+    (pickle, pickled frames, type name, message, traceback as text)
+        The pickle is empty when the exception cannot make the journey.
+    """
+    frames = frames_of(exception.__traceback__)
+    message = safe_text(exception)
+    try:
+        text = format_error(exception, frames, message)
+    except BaseException:  # noqa: BLE001 - e.g. RecursionError, MemoryError
+        text = f"{type(exception).__name__}: {message}\n"
+    return _pickled(exception), pickle.dumps(frames), type(exception).__name__, message, text
+
+
+def rebuild_traceback(frames: list[Frame]) -> types.TracebackType | None:
+    """A traceback object with these frames: file, line and function are right, locals empty."""
+    traceback = None
+    for filename, line, name in reversed(frames):
+        source = compile("raise RuntimeError", filename, "exec")
+        code = source.replace(co_name=name, co_firstlineno=max(line, 1))
+        try:
+            exec(code, {"__name__": name, "__file__": filename})
+        except RuntimeError as error:
+            here = error.__traceback__
+            if here is not None and here.tb_next is not None:
+                frame = here.tb_next.tb_frame
+                traceback = types.TracebackType(traceback, frame, frame.f_lasti, max(line, 1))
+    return traceback
+
+
+def load_frames(data: bytes) -> list[Frame]:
+    """The frames of ``dump_error``; none when the bytes are damaged."""
+    try:
+        frames = pickle.loads(data) if data else []
+    except Exception:  # noqa: BLE001 - bytes from a peer
+        return []
+    return frames if isinstance(frames, list) else []
+
+
+def load_error(
+    exception: bytes, traceback: bytes, type_name: str, message: str, text: str
+) -> BaseException:
+    """The exception of ``dump_error``, ready to be raised.
+
+    Comes back with its own type when it can be unpickled here, else as a
+    :class:`~taskloom.errors.RemoteError` that carries type name, message and text.
+    """
+    from taskloom.errors import RemoteError
+
+    error: Any = None
+    if exception:
+        try:
+            error = pickle.loads(exception)
+        except BaseException:  # noqa: BLE001 - user code; the class may be missing here
+            error = None
+    if not isinstance(error, BaseException):
+        error = RemoteError(type_name, message, text)
+    try:
+        return error.with_traceback(rebuild_traceback(load_frames(traceback)))
+    except Exception:  # noqa: BLE001 - frames that no code object can have
+        return error

@@ -1,0 +1,185 @@
+"""The exceptions of taskloom.
+
+::
+
+    TaskloomError
+    ├── ClosedClientError          (RuntimeError)  the client was closed
+    ├── KeyCollisionError          (ValueError)    a live key was used for other work
+    ├── KilledWorker               a task was running each time a worker process died
+    ├── NoWorkersError             nobody could run a task in the configured time
+    ├── RemoteError                stands for an exception that cannot be unpickled here
+    ├── SchedulerError             the scheduler refused or failed a request
+    │   └── UnreachableError       (OSError) no scheduler answers at the address
+    └── FutureCancelledError       (CancelledError)
+        └── FuturesCancelledError  several at once
+
+``CancelledError`` is the one of ``concurrent.futures``, ``TimeoutError`` the builtin. An
+exception that a task raises comes back as itself.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = [
+    "CancelledError",
+    "ClosedClientError",
+    "FutureCancelledError",
+    "FuturesCancelledError",
+    "KeyCollisionError",
+    "KeyCollisionWarning",
+    "KilledWorker",
+    "NoWorkersError",
+    "RemoteError",
+    "Reschedule",
+    "SchedulerError",
+    "TaskloomError",
+    "TimeoutError",
+    "UnreachableError",
+]
+
+TimeoutError = TimeoutError  # noqa: PLW0127 - part of the public names
+
+
+class TaskloomError(Exception):
+    """Base of all errors that taskloom itself raises."""
+
+
+class CancelledError(concurrent.futures.CancelledError):
+    """The future was cancelled or its result was lost."""
+
+
+class FutureCancelledError(TaskloomError, CancelledError):
+    """One future was cancelled.
+
+    Attributes
+    ----------
+    key : the task's key
+    reason : machine-readable, such as ``unknown``, ``lost``, ``scheduler-connection-lost``
+    msg : more words, or ``None``
+    """
+
+    def __init__(self, key: Any, reason: str | None = None, msg: str | None = None) -> None:
+        self.key = key
+        self.reason = reason or "unknown"
+        self.msg = msg
+        super().__init__(key, reason, msg)
+
+    def __str__(self) -> str:
+        text = f"{self.key} cancelled for reason: {self.reason}."
+        return f"{text}\n{self.msg}" if self.msg else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.reason, self.msg)
+
+
+class FuturesCancelledError(TaskloomError, CancelledError):
+    """Several futures were cancelled.
+
+    Attributes
+    ----------
+    error_groups : the :class:`FutureCancelledError` of each
+    """
+
+    def __init__(self, error_groups: Iterable[FutureCancelledError]) -> None:
+        self.error_groups = list(error_groups)
+        super().__init__(self.error_groups)
+
+    def __str__(self) -> str:
+        lines = "\n".join(str(error) for error in self.error_groups)
+        return f"{len(self.error_groups)} futures were cancelled:\n{lines}"
+
+
+class ClosedClientError(TaskloomError, RuntimeError):
+    """The client was closed; create a new :class:`~taskloom.Client`."""
+
+
+class SchedulerError(TaskloomError, RuntimeError):
+    """The scheduler refused or could not answer a request.
+
+    Attributes
+    ----------
+    kind : machine-readable, such as ``unsupported``
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        self.kind = kind
+        super().__init__(message, kind)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnreachableError(SchedulerError, OSError):
+    """No scheduler answers at the address, or it refuses this client."""
+
+
+class KeyCollisionError(TaskloomError, ValueError):
+    """A key that is still in use was submitted again for other work (strict mode)."""
+
+
+class KeyCollisionWarning(UserWarning):
+    """A key that is still in use was submitted again for other work; the first work is kept."""
+
+
+class KilledWorker(TaskloomError):
+    """A task was running each time a worker process died, too often to try again.
+
+    Attributes
+    ----------
+    task : the task's key
+    last_worker : address of the last worker that died
+    allowed_failures : how many deaths were allowed
+    """
+
+    def __init__(
+        self,
+        task: Any,
+        last_worker: Any = None,
+        allowed_failures: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.task = task
+        self.last_worker = last_worker
+        self.allowed_failures = allowed_failures
+        self.reason = reason
+        super().__init__(task, last_worker, allowed_failures, reason)
+
+    def __str__(self) -> str:
+        if self.reason:
+            return self.reason
+        return (
+            f"Attempted to run task {self.task!r} on {self.allowed_failures} different workers, "
+            f"but all those workers died while running it. The last worker that attempted to run "
+            f"the task was {self.last_worker}."
+        )
+
+
+class NoWorkersError(TaskloomError):
+    """No connected worker could run a task within the configured time."""
+
+
+class RemoteError(TaskloomError):
+    """Stands for a task's exception that cannot be pickled, or not be unpickled here.
+
+    Attributes
+    ----------
+    type_name : the class of the original
+    message : its text
+    traceback_text : its formatted traceback
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+        super().__init__(type_name, message, traceback_text)
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class Reschedule(Exception):
+    """Raised by a task that shall run again, perhaps elsewhere."""

@@ -1,0 +1,1 @@
+"""Helpers for those who test programs and libraries against taskloom."""
