@@ -103,8 +103,9 @@ docs: build $(STAMPS)/dev ## API pages of the crates and of the Python package, 
 	$(BIN)/pdoc --docformat numpy --output-directory docs/_build/python taskloom
 	@echo "Python: docs/_build/python/index.html   Rust: $${CARGO_TARGET_DIR:-target}/doc/taskloom_core"
 
-simulate: ## many seeds of the simulator: make simulate SEEDS=1000000
-	TASKLOOM_SIM_SEEDS=$(SEEDS) cargo test --release -p taskloom-sim -- --nocapture
+simulate: ## many seeds of the simulator: SEEDS=1000000, or one again: SEED=4711
+	cargo run --release --quiet -p taskloom-sim --bin simulate -- \
+		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
 
 format: $(STAMPS)/dev ## let rustfmt and ruff write
 	cargo fmt --all

@@ -1,1 +1,141 @@
-"""taskloom."""
+"""taskloom: a distributed task scheduler with the API of ``dask.distributed``.
+
+>>> from taskloom import Client
+>>> with Client(n_workers=2) as client:
+...     client.submit(sum, [1, 2, 3]).result()
+6
+
+Importing this package starts nothing and loads little: names are looked up at first use.
+"""
+
+from __future__ import annotations
+
+from taskloom._taskloom import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from taskloom._completion import as_completed, wait
+    from taskloom._default import (
+        default_client,
+        ensure_default_client,
+        temp_default_client,
+    )
+    from taskloom._inside import (
+        get_client,
+        get_task_metadata,
+        rejoin,
+        secede,
+        worker_client,
+    )
+    from taskloom._progress import progress
+    from taskloom.client import Client, fire_and_forget, futures_of
+    from taskloom.cluster import LocalCluster
+    from taskloom.errors import (
+        CancelledError,
+        ClosedClientError,
+        FutureCancelledError,
+        FuturesCancelledError,
+        KeyCollisionError,
+        KeyCollisionWarning,
+        KilledWorker,
+        NoValidWorkerError,
+        RemoteError,
+        Reschedule,
+        SchedulerError,
+        TaskloomError,
+        TimeoutError,
+        UnreachableError,
+    )
+    from taskloom.future import Future
+    from taskloom.worker import Worker, get_worker
+
+_ERRORS = "taskloom.errors"
+_INSIDE = "taskloom._inside"
+_DEFAULT = "taskloom._default"
+
+#: Where each public name lives.
+_HOMES = {
+    "CancelledError": _ERRORS,
+    "Client": "taskloom.client",
+    "ClosedClientError": _ERRORS,
+    "Future": "taskloom.future",
+    "FutureCancelledError": _ERRORS,
+    "FuturesCancelledError": _ERRORS,
+    "KeyCollisionError": _ERRORS,
+    "KeyCollisionWarning": _ERRORS,
+    "KilledWorker": _ERRORS,
+    "LocalCluster": "taskloom.cluster",
+    "NoValidWorkerError": _ERRORS,
+    "RemoteError": _ERRORS,
+    "Reschedule": _ERRORS,
+    "SchedulerError": _ERRORS,
+    "TaskloomError": _ERRORS,
+    "TimeoutError": _ERRORS,
+    "UnreachableError": _ERRORS,
+    "Worker": "taskloom.worker",
+    "as_completed": "taskloom._completion",
+    "default_client": _DEFAULT,
+    "ensure_default_client": _DEFAULT,
+    "fire_and_forget": "taskloom.client",
+    "futures_of": "taskloom.client",
+    "get_client": _INSIDE,
+    "get_task_metadata": _INSIDE,
+    "get_worker": "taskloom.worker",
+    "progress": "taskloom._progress",
+    "rejoin": _INSIDE,
+    "secede": _INSIDE,
+    "temp_default_client": _DEFAULT,
+    "wait": "taskloom._completion",
+    "worker_client": _INSIDE,
+}
+
+__all__ = [
+    "CancelledError",
+    "Client",
+    "ClosedClientError",
+    "Future",
+    "FutureCancelledError",
+    "FuturesCancelledError",
+    "KeyCollisionError",
+    "KeyCollisionWarning",
+    "KilledWorker",
+    "LocalCluster",
+    "NoValidWorkerError",
+    "RemoteError",
+    "Reschedule",
+    "SchedulerError",
+    "TaskloomError",
+    "TimeoutError",
+    "UnreachableError",
+    "Worker",
+    "__version__",
+    "as_completed",
+    "default_client",
+    "ensure_default_client",
+    "fire_and_forget",
+    "futures_of",
+    "get_client",
+    "get_task_metadata",
+    "get_worker",
+    "progress",
+    "rejoin",
+    "secede",
+    "temp_default_client",
+    "wait",
+    "worker_client",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'taskloom' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -9,15 +9,16 @@ This module is imported by the first call that has a graph: only then is dask ne
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dask._task_spec import GraphNode, convert_legacy_graph
+from dask._task_spec import DataNode, GraphNode, convert_legacy_graph, convert_legacy_task
 from dask.base import collections_to_expr, get_annotations, is_dask_collection
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
-from dask.utils import ensure_dict, parse_timedelta
+from dask.utils import ensure_dict, format_bytes, parse_timedelta
 
 from taskloom import _taskloom
 
@@ -31,10 +32,14 @@ __all__ = ["compute", "get", "order", "persist"]
 _OPTION_NAMES = ("workers", "allow_other_workers", "resources", "retries", "priority")
 
 
-class _Graph(NamedTuple):
-    """A materialised graph: nodes by key, and annotations by name and key."""
+# A larger graph gets a warning: somebody put data into it.
+_LARGE_GRAPH_BYTES = 10_000_000
 
-    tasks: dict[Hashable, GraphNode]
+
+class _Graph(NamedTuple):
+    """A materialised graph: tasks by key, and annotations by name and key."""
+
+    tasks: dict[Hashable, Any]
     annotations: dict[str, dict[Hashable, Any]]
 
 
@@ -201,7 +206,7 @@ def order(dsk: Mapping[Hashable, Any]) -> dict[Hashable, int]:
     >>> order({"sum": (sum, ["a", "b"]), "a": 1, "b": 2})
     {'sum': 2, 'a': 0, 'b': 1}
     """
-    tasks = _converted(dsk)
+    tasks = convert_legacy_graph(ensure_dict(dsk))
     numbers = {key: number for number, key in enumerate(tasks)}
     inputs = [
         [numbers[key] for key in node.dependencies if key in numbers] for node in tasks.values()
@@ -210,7 +215,7 @@ def order(dsk: Mapping[Hashable, Any]) -> dict[Hashable, int]:
 
 
 class _TaskOptions(NamedTuple):
-    """Options of a task, as the extension module takes them."""
+    """Options of a task, as the extension module takes them and in its order."""
 
     workers: tuple[str, ...]
     allow_other_workers: bool
@@ -287,30 +292,31 @@ def _submit(
     names = list(dict.fromkeys(keys))
     table, of_key = options.table(graph.annotations)
     fifo_timeout_us = int(parse_timedelta(fifo_timeout, default="s") * 1e6)
-    futures = client._submit_graph(graph.tasks, names, table, of_key, fifo_timeout_us)
+    cores = [_taskloom.CoreOptions(*entry) for entry in table]
+    futures, size_bytes = _taskloom.submit_graph(
+        client._core, graph.tasks, names, cores, of_key, fifo_timeout_us
+    )
+    if size_bytes > _LARGE_GRAPH_BYTES:
+        warnings.warn(
+            f"the graph takes {format_bytes(size_bytes)}: large objects are part of its tasks. "
+            "Load data inside tasks, or scatter it and pass futures, to send it once.",
+            stacklevel=4,
+        )
     return dict(zip(names, futures, strict=True))
 
 
 def _materialize(dsk: Any) -> _Graph:
     """Nodes and annotations of whatever dask calls a graph."""
     if isinstance(dsk, HighLevelGraph):
-        return _Graph(_converted(ensure_dict(dsk)), _layer_annotations(dsk))
+        return _Graph(ensure_dict(dsk), _layer_annotations(dsk))
     if isinstance(dsk, Mapping):
-        return _Graph(_converted(dsk), {})
+        return _Graph(ensure_dict(dsk), {})
     annotations: dict[str, dict[Hashable, Any]] = defaultdict(dict)
     # The graph first: making it may fuse tasks, and only then do annotations have their keys.
-    tasks = _converted(dsk.__dask_graph__())
+    tasks = ensure_dict(dsk.__dask_graph__())
     for name, by_key in dsk.__dask_annotations__().items():
         annotations[name].update(by_key)
     return _Graph(tasks, annotations)
-
-
-def _converted(dsk: Mapping[Hashable, Any]) -> dict[Hashable, GraphNode]:
-    """A graph of nodes only."""
-    graph = ensure_dict(dsk)
-    if all(isinstance(node, GraphNode) for node in graph.values()):
-        return graph
-    return convert_legacy_graph(graph)
 
 
 def _layer_annotations(graph: HighLevelGraph) -> dict[str, dict[Hashable, Any]]:
@@ -328,3 +334,14 @@ def _pack(keys: Any, futures: Mapping[Hashable, Future]) -> Any:
     if isinstance(keys, list):
         return [_pack(key, futures) for key in keys]
     return futures[keys]
+
+
+def convert_task(key: Hashable, task: Any, graph: Container[Hashable]) -> GraphNode:
+    """A task of tuples as a node, where `graph` has all keys."""
+    node = convert_legacy_task(key, task, graph)
+    return node if isinstance(node, GraphNode) else DataNode(key, node)
+
+
+def run_node(node: GraphNode, keys: tuple[Hashable, ...], *values: Any) -> Any:
+    """Runs a node as dask does. Workers call it for nodes that have no native form."""
+    return node(dict(zip(keys, values, strict=True)))

@@ -124,8 +124,27 @@ def load_frames(data: bytes) -> list[Frame]:
     return frames if isinstance(frames, list) else []
 
 
+def _own_error(type_name: str, message: str, key: Any, worker: str) -> BaseException | None:
+    """The exceptions that the scheduler itself makes: it knows no pickles."""
+    from taskloom import errors
+
+    if type_name == "KilledWorker":
+        return errors.KilledWorker(key, worker or None, reason=message)
+    if type_name == "NoValidWorkerError":
+        return errors.NoValidWorkerError(message)
+    if type_name == "CancelledError":
+        return errors.FutureCancelledError(key, "dependency-cancelled", message)
+    return None
+
+
 def load_error(
-    exception: bytes, traceback: bytes, type_name: str, message: str, text: str
+    exception: bytes,
+    traceback: bytes,
+    type_name: str,
+    message: str,
+    text: str,
+    key: Any = None,
+    worker: str = "",
 ) -> BaseException:
     """The exception of ``dump_error``, ready to be raised.
 
@@ -140,6 +159,8 @@ def load_error(
             error = pickle.loads(exception)
         except BaseException:  # noqa: BLE001 - user code; the class may be missing here
             error = None
+    else:
+        error = _own_error(type_name, message, key, worker) if not text else None
     if not isinstance(error, BaseException):
         error = RemoteError(type_name, message, text)
     try:

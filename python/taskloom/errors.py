@@ -6,7 +6,7 @@
     ├── ClosedClientError          (RuntimeError)  the client was closed
     ├── KeyCollisionError          (ValueError)    a live key was used for other work
     ├── KilledWorker               a task was running each time a worker process died
-    ├── NoWorkersError             nobody could run a task in the configured time
+    ├── NoValidWorkerError         no worker that may run a task came in the configured time
     ├── RemoteError                stands for an exception that cannot be unpickled here
     ├── SchedulerError             the scheduler refused or failed a request
     │   └── UnreachableError       (OSError) no scheduler answers at the address
@@ -19,6 +19,7 @@ exception that a task raises comes back as itself.
 
 from __future__ import annotations
 
+import builtins
 import concurrent.futures
 from collections.abc import Iterable
 from typing import Any
@@ -31,7 +32,7 @@ __all__ = [
     "KeyCollisionError",
     "KeyCollisionWarning",
     "KilledWorker",
-    "NoWorkersError",
+    "NoValidWorkerError",
     "RemoteError",
     "Reschedule",
     "SchedulerError",
@@ -40,7 +41,7 @@ __all__ = [
     "UnreachableError",
 ]
 
-TimeoutError = TimeoutError  # noqa: PLW0127 - part of the public names
+TimeoutError = builtins.TimeoutError
 
 
 class TaskloomError(Exception):
@@ -157,8 +158,8 @@ class KilledWorker(TaskloomError):
         )
 
 
-class NoWorkersError(TaskloomError):
-    """No connected worker could run a task within the configured time."""
+class NoValidWorkerError(TaskloomError):
+    """No worker that may run a task was there within the configured time."""
 
 
 class RemoteError(TaskloomError):

@@ -51,9 +51,7 @@ async def test_many_awaits_at_once_are_all_answered(aclient):
 
 async def test_as_completed_is_an_async_iterator(aclient):
     seen = []
-    async for _future, result in as_completed(
-        aclient.map(tasks.inc, range(20)), with_results=True
-    ):
+    async for _future, result in as_completed(aclient.map(tasks.inc, range(20)), with_results=True):
         seen.append(result)
     assert sorted(seen) == list(range(1, 21))
     batches = as_completed(aclient.map(tasks.double, range(20)))

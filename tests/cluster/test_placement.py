@@ -45,6 +45,7 @@ def test_a_worker_that_is_not_there_is_waited_for_unless_others_may(client):
     story = client.explain(waiting.key)
     json.dumps(story)
     assert story["key"] == "waits-for-absent"
+    assert story["reason"] == "no-worker"
     assert absent in json.dumps(story)
     waiting.cancel()
 
@@ -118,6 +119,7 @@ def test_a_resource_that_nobody_offers_is_waited_for(start):
     assert future.status == "pending"
     reason = client.explain("needs-quantum")
     json.dumps(reason)
+    assert reason["reason"] == "no-worker"
     assert "QUANTUM" in json.dumps(reason)
     assert "needs-quantum" in client.who_has()
     address = client.cluster.scheduler_address
@@ -131,14 +133,13 @@ def test_explain_tells_what_a_task_waits_for(client, tmp_path):
     b = client.submit(tasks.identity, a, key="waiting-one")
     wait_until(lambda: any(client.processing().values()), "it runs")
     waiting = client.explain("waiting-one")
-    assert waiting["state"] == "waiting"
+    assert waiting["reason"] in ("waiting-for-dependencies", "sent-ahead")
     assert "running-one" in json.dumps(waiting)
     assert client.explain("running-one")["state"] == "processing"
     flag.touch()
     b.result(timeout=20)
-    assert client.explain("waiting-one")["state"] == "memory"
-    with pytest.raises(KeyError):
-        client.explain("no-such-key")
+    assert client.explain("waiting-one")["reason"] == "finished"
+    assert client.explain("no-such-key")["reason"] == "unknown-key"
 
 
 def test_annotations_are_honoured_in_graphs(gpu_client):

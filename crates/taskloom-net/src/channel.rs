@@ -15,6 +15,8 @@ struct Outgoing {
     queue: OutQueue,
     /// The socket is full: the event loop writes on when it has room.
     waits_for_room: bool,
+    /// Whether the event loop watches the socket: it begins after the first bytes may be sent.
+    registered: bool,
     /// Set once: close when the queue is empty, or at once after a failure.
     closing: Option<String>,
 }
@@ -50,15 +52,23 @@ impl Channel {
         self.token
     }
 
+    /// Called by the event loop; bytes may have been written before.
     pub(crate) fn register(&self) -> io::Result<()> {
+        let mut out = self.out.lock();
         let fd = self.stream.as_raw_fd();
-        self.registry.register(&mut SourceFd(&fd), self.token, Interest::READABLE)
+        let interest = interest(out.waits_for_room);
+        self.registry.register(&mut SourceFd(&fd), self.token, interest)?;
+        out.registered = true;
+        Ok(())
     }
 
     pub(crate) fn deregister(&self) {
+        let mut out = self.out.lock();
         let fd = self.stream.as_raw_fd();
-        // It may never have been registered.
-        let _ = self.registry.deregister(&mut SourceFd(&fd));
+        if std::mem::take(&mut out.registered) {
+            // Fails only when the loop is gone.
+            let _ = self.registry.deregister(&mut SourceFd(&fd));
+        }
     }
 
     /// Queues bytes; after the channel closed, drops them. Call [`Channel::flush`] later.
@@ -137,10 +147,12 @@ impl Channel {
             return;
         }
         out.waits_for_room = wait;
-        let writable = Interest::READABLE | Interest::WRITABLE;
-        let interest = if wait { writable } else { Interest::READABLE };
+        if !out.registered {
+            return;
+        }
         let fd = self.stream.as_raw_fd();
-        if let Err(error) = self.registry.reregister(&mut SourceFd(&fd), self.token, interest) {
+        let changed = self.registry.reregister(&mut SourceFd(&fd), self.token, interest(wait));
+        if let Err(error) = changed {
             self.fail(out, format!("connection lost: {error}"));
         }
     }
@@ -150,4 +162,8 @@ impl Channel {
         out.queue.clear();
         self.stream.shutdown();
     }
+}
+
+fn interest(wait_for_room: bool) -> Interest {
+    if wait_for_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
 }

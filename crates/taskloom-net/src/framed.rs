@@ -5,7 +5,7 @@ use crate::event_loop::{Control, Flow, Handler, Ready, Remote};
 use crate::log;
 use crate::stream::{Fill, Stream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
 use taskloom_proto::handshake::{Accepting, HandshakeError, Role, Step};
@@ -51,8 +51,27 @@ pub trait Protocol<S>: Send {
     fn on_closed(&mut self, owner: &mut S, reason: &str);
 }
 
+/// Counts the strangers of one listening socket while it lives.
+#[derive(Debug)]
+pub(crate) struct Stranger(Arc<AtomicUsize>);
+
+impl Stranger {
+    /// `None` when there are `limit` already.
+    pub(crate) fn admit(count: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let stranger = Self(count.clone());
+        // Over the limit, dropping it takes the count back.
+        (count.fetch_add(1, Ordering::Relaxed) < limit).then_some(stranger)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 enum Phase {
-    Handshake { accepting: Accepting, opened: Arc<AtomicBool> },
+    Handshake { accepting: Accepting, opened: Arc<AtomicBool>, _stranger: Stranger },
     Open,
     Closed,
 }
@@ -68,8 +87,9 @@ pub struct Framed<S> {
 
 impl<S: 'static> Framed<S> {
     /// A stranger's connection.
-    pub fn accepted(
+    pub(crate) fn accepted(
         stream: Stream,
+        stranger: Stranger,
         remote: &Remote<S>,
         accepting: Accepting,
         bounds: Bounds,
@@ -80,7 +100,7 @@ impl<S: 'static> Framed<S> {
             channel: Self::channel(stream, remote, bounds),
             reader: FrameReader::new(FrameLimits::HANDSHAKE),
             bounds,
-            phase: Phase::Handshake { accepting, opened },
+            phase: Phase::Handshake { accepting, opened, _stranger: stranger },
             protocol,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::address::{Address, AddressError, outward_ip};
 use crate::event_loop::{Control, Flow, Handler, Ready, Remote};
-use crate::framed::{Bounds, Framed, Protocol};
+use crate::framed::{Bounds, Framed, Protocol, Stranger};
 use crate::log;
 use crate::runtime_dir::companion_to_bind;
 use crate::stream::Stream;
@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use taskloom_proto::handshake::{Accepting, Token};
 
@@ -101,8 +102,8 @@ impl Listener {
         let listener = TcpListener::bind(resolved[0]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let mut sockets = vec![Socket::Tcp(listener)];
-        sockets.extend(bind_companion(bound));
+        // The companion first: it closes, and its file goes, while the port is still ours.
+        let sockets = bind_companion(bound).into_iter().chain([Socket::Tcp(listener)]).collect();
         Ok(Self { address: advertised(bound), sockets })
     }
 
@@ -112,12 +113,23 @@ impl Listener {
         &self.address
     }
 
+    /// The socket files, for who cannot wait for the loop to remove them.
+    #[must_use]
+    pub fn socket_files(&self) -> Vec<PathBuf> {
+        let path = |socket: &Socket| match socket {
+            Socket::Unix { path, .. } => Some(path.clone()),
+            Socket::Tcp(_) => None,
+        };
+        self.sockets.iter().filter_map(path).collect()
+    }
+
     /// Serves connections on a loop. Returns the sources, for [`Remote::remove`].
     pub fn serve<S: 'static>(self, remote: &Arc<Remote<S>>, service: Service<S>) -> Vec<Source> {
         let service = Arc::new(service);
         let serve = |socket| {
             let source = remote.new_token();
-            remote.add(source, Box::new(Acceptor { source, socket, service: service.clone() }));
+            let (service, strangers) = (service.clone(), Arc::default());
+            remote.add(source, Box::new(Acceptor { source, socket, service, strangers }));
             source
         };
         self.sockets.into_iter().map(serve).collect()
@@ -176,9 +188,14 @@ struct Acceptor<S> {
     source: Source,
     socket: Socket,
     service: Arc<Service<S>>,
+    /// Connections that have not proved the token yet.
+    strangers: Arc<AtomicUsize>,
 }
 
 impl<S: 'static> Acceptor<S> {
+    /// More strangers than this are turned away: they must not use up the process's files. The
+    /// companion socket, which only the user himself can reach, counts its own.
+    const MAX_STRANGERS: usize = 128;
     /// Pause after an error such as too many open files: it passes when connections close.
     const ERROR_PAUSE: Duration = Duration::from_millis(100);
     /// Connections taken in one turn.
@@ -203,13 +220,21 @@ impl<S: 'static> Acceptor<S> {
 
     fn accept_one(&self, control: &mut Control<S>) -> io::Result<()> {
         let stream = self.socket.accept()?;
+        let admitted = Stranger::admit(&self.strangers, Self::MAX_STRANGERS);
+        let Some(stranger) = admitted else { return Ok(()) };
         stream.set_nonblocking()?;
         let service = &*self.service;
         let nonce = random_nonce().map_err(io::Error::other)?;
         let accepting = Accepting::new(service.token.clone(), service.epoch, nonce);
         let protocol = (service.protocol)();
-        let framed =
-            Framed::accepted(stream, control.remote(), accepting, service.bounds, protocol);
+        let framed = Framed::accepted(
+            stream,
+            stranger,
+            control.remote(),
+            accepting,
+            service.bounds,
+            protocol,
+        );
         control.add(framed.sender().token(), Box::new(framed));
         Ok(())
     }
@@ -266,14 +291,7 @@ mod tests {
     #[test]
     fn the_companion_socket_goes_with_its_listener() {
         let listener = bind("tcp://127.0.0.1:0").unwrap();
-        let paths: Vec<PathBuf> = listener
-            .sockets
-            .iter()
-            .filter_map(|socket| match socket {
-                Socket::Unix { path, .. } => Some(path.clone()),
-                Socket::Tcp(_) => None,
-            })
-            .collect();
+        let paths = listener.socket_files();
         assert!(paths.iter().all(|path| path.exists()));
         drop(listener);
         assert!(paths.iter().all(|path| !path.exists()));

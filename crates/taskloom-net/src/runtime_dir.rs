@@ -5,7 +5,9 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `$XDG_RUNTIME_DIR/taskloom`, or `/tmp/taskloom-<uid>`.
 fn location() -> PathBuf {
@@ -69,6 +71,39 @@ pub fn companion_to_connect(address: SocketAddr) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// Younger files may belong to a process that is about to listen.
+const SWEEP_AGE: Duration = Duration::from_secs(60);
+
+/// Removes what killed processes left in the runtime directory: sockets that nobody serves, and
+/// `executing-<pid>-…` tables of supervisors that are gone.
+pub fn sweep() {
+    if let Ok(directory) = runtime_dir() {
+        sweep_in(&directory, SWEEP_AGE);
+    }
+}
+
+fn sweep_in(directory: &Path, age: Duration) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|passed| passed >= age));
+        if old && is_abandoned(&entry.path()) {
+            // Another process may sweep, too.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    if name.ends_with(".sock") {
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        return UnixStream::connect(path).is_err_and(refused);
+    }
+    let pid = name.strip_prefix("executing-").and_then(|rest| rest.split('-').next()?.parse().ok());
+    let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    pid.and_then(rustix::process::Pid::from_raw).is_some_and(gone)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +125,26 @@ mod tests {
     fn only_loopback_ports_have_a_companion() {
         assert_eq!(companion_to_bind("192.0.2.1:80".parse().unwrap()), None);
         assert_eq!(companion_to_connect("192.0.2.1:80".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn sweeping_removes_only_what_nobody_uses() {
+        let base = tempfile::tempdir().unwrap();
+        let path = |name: &str| base.path().join(name);
+        let live = std::os::unix::net::UnixListener::bind(path("live.sock")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(path("dead.sock")).unwrap());
+        let own = format!("executing-{}-0", std::process::id());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let gone = format!("executing-{}-0", child.id());
+        for name in [own.as_str(), gone.as_str(), "executing-nonsense", "other"] {
+            fs::write(path(name), "").unwrap();
+        }
+        sweep_in(base.path(), Duration::from_secs(3600));
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 6);
+        sweep_in(base.path(), Duration::ZERO);
+        assert!(!path("dead.sock").exists() && !path(&gone).exists());
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 4);
+        drop(live);
     }
 }

@@ -343,6 +343,9 @@ impl TaskSpec {
     /// Part of a graph: dask may give one key several equivalent specs, so the first is kept
     /// and a difference is only counted.
     pub const GRAPH: u8 = 4;
+    /// Set by the scheduler: the run occupies resources, so its end is to be reported even if it
+    /// was freed meanwhile.
+    pub const RESOURCES: u8 = 8;
 }
 
 impl Answer {

@@ -54,6 +54,8 @@ wire_messages! {
         12 => RunDone(RunDone),
         /// The worker stops by its own will; its connection closes next.
         13 => Closing(Closing),
+        /// A freed run that occupied resources has ended: they are free only now.
+        14 => RunEnded(TaskAttempt),
     }
 }
 

@@ -49,6 +49,9 @@ pub enum StartError {
     EventLoop(#[from] io::Error),
 }
 
+/// Why a scheduler ends that was asked to.
+pub(crate) const STOPPED: &str = "the scheduler has stopped";
+
 /// Starts schedulers.
 #[derive(Debug)]
 pub struct SchedulerServer;
@@ -161,6 +164,12 @@ impl SchedulerHandle {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.ending.reason.lock().is_none()
+    }
+
+    /// Whether the scheduler ended by a failure of its own.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.ending.reason.lock().as_ref().is_some_and(|reason| reason != STOPPED)
     }
 
     /// Waits until the scheduler has ended, at most `timeout`; says why it ended.

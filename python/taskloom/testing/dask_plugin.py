@@ -96,27 +96,34 @@ class _Session:
         self.outcomes: dict[str, dict[str, Any]] = {}
         self.cluster: Any = None
         self.client: Any = None
-        self._config_context: Any = None
+        self.is_stuck = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
+        # Before the collections are imported: they remember their default at import.
+        self._start()
+
+    def pytest_sessionfinish(self) -> None:
+        self._stop()
+
+    def _start(self) -> None:
         import dask
         import dask.base
         import dask.threaded
 
         self.cluster, self.client = _start(self.engine, self.workers)
         get = self.client.get
-        self._config_context = dask.config.set(_CONFIG)
-        # Before the collections are imported: they remember their default at import.
+        dask.config.set(_CONFIG)
         for name in _LOCAL_NAMES:
             dask.base.named_schedulers[name] = get
         dask.get = get
         dask.threaded.get = get
 
-    def pytest_sessionfinish(self) -> None:
+    def _stop(self) -> None:
         if self.client is not None:
             self.client.close()
             self.cluster.close()
+        self.client = self.cluster = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -124,6 +131,18 @@ class _Session:
                 item.add_marker(pytest.mark.skip(reason="slow"))
             if "network" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs the network"))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        import dask
+
+        if self.is_stuck:
+            # A test that ran out of time may leave the cluster unusable for the next ones.
+            self.is_stuck = False
+            self._stop()
+            self._start()
+        # Tests that close a client of their own leave dask without a default scheduler.
+        dask.config.set(scheduler=self.client)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Any:
@@ -149,6 +168,7 @@ class _Session:
             record["outcome"] = _outcome(report)
             if report.outcome == "failed":
                 record["why"] = _reason(report)
+                self.is_stuck |= "pytest-timeout" in record["why"]
         record["seconds"] = round(record.get("seconds", 0.0) + report.duration, 3)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

@@ -108,21 +108,17 @@ impl Scheduler {
             reason: cancel.reason.clone(),
             message: cancel.message.clone(),
             lost: false,
+            by: (!cancel.force).then_some(client),
         });
         for handle in &cancel.handles {
             let Some(index) = self.task_of(client, *handle) else { continue };
-            let others = self.tasks[index].wants.iter().any(|want| want.client != client);
-            if others && !cancel.force {
-                self.cancel_for_one(client, index, cancel);
-            } else {
-                self.steps.push(Step::Drop(index, why.clone()));
-                self.run_steps();
-            }
+            self.steps.push(Step::Drop(index, why.clone()));
+            self.run_steps();
         }
     }
 
     /// Other clients hold the key: only this one's futures are cancelled.
-    fn cancel_for_one(&mut self, client: ClientId, index: u32, cancel: &Cancel) {
+    pub(super) fn cancel_for_one(&mut self, client: ClientId, index: u32, why: &DropReason) {
         let wants = std::mem::take(&mut self.tasks[index].wants);
         let (own, others): (Vec<_>, Vec<_>) =
             wants.into_iter().partition(|want| want.client == client);
@@ -132,11 +128,14 @@ impl Scheduler {
         handles.iter().for_each(|handle| {
             record.handles.remove(handle);
         });
+        if handles.is_empty() {
+            return;
+        }
         let cancelled = KeysCancelled {
             handles,
-            reason: cancel.reason.clone(),
-            message: cancel.message.clone(),
-            lost: false,
+            reason: why.reason.clone(),
+            message: why.message.clone(),
+            lost: why.lost,
         };
         let message = SchedulerToClient::Cancelled(cancelled);
         self.outbox.to_client(client, &mut record.last_action, message);
@@ -149,11 +148,13 @@ impl Scheduler {
         let roots = handles.iter().filter_map(|handle| self.task_of(client, *handle));
         let mut open: Vec<u32> = roots.collect();
         while let Some(index) = open.pop() {
-            if self.tasks[index].state == State::Erred && seen.insert(index) {
+            let task = &self.tasks[index];
+            if task.state == State::Erred && task.kind == Kind::Call && seen.insert(index) {
                 erred.push(index);
-                open.extend_from_slice(&self.tasks[index].deps);
+                open.extend_from_slice(&task.deps);
             }
         }
+        self.tell_again(client, handles, &seen);
         for index in &erred {
             self.tasks[*index].error = None;
             self.set_state(*index, State::Released);
@@ -161,6 +162,20 @@ impl Scheduler {
         }
         erred.into_iter().for_each(|index| self.steps.push(Step::Start(index)));
         self.run_steps();
+    }
+
+    /// Futures whose tasks are not tried again hear their end once more: none stays pending.
+    fn tell_again(&mut self, client: ClientId, handles: &[Handle], tried: &Set<u32>) {
+        for handle in handles {
+            let Some(index) = self.task_of(client, *handle) else { continue };
+            match self.tasks[index].state {
+                State::Memory => self.tell_ready(index, client, *handle),
+                State::Erred if !tried.contains(&index) => {
+                    self.tell_erred_to(index, client, *handle);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn on_detach(&mut self, client: ClientId, handles: &[Handle]) {
@@ -192,8 +207,12 @@ impl Scheduler {
 
     /// All tasks go; every future is told why.
     pub(super) fn forget_everything(&mut self, reason: &str, message: &str) {
-        let why =
-            Arc::new(DropReason { reason: reason.into(), message: message.into(), lost: false });
+        let why = Arc::new(DropReason {
+            reason: reason.into(),
+            message: message.into(),
+            lost: false,
+            by: None,
+        });
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
             let Some(record) = self.clients.get_mut(&client) else { continue };

@@ -10,6 +10,7 @@ use super::task::{State, mark};
 use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler};
 use smallvec::SmallVec;
+use taskloom_proto::client::TaskSpec;
 use taskloom_proto::worker::{ComputeTask, DepRef, SchedulerToWorker, WorkerFunction};
 use taskloom_types::{FunctionNo, Nanos};
 
@@ -94,6 +95,10 @@ impl Scheduler {
     fn preferred_worker(&self, index: u32) -> Option<WorkerSlot> {
         let task = &self.tasks[index];
         let class = &self.classes[task.class];
+        if !class.resources.is_empty() {
+            // In a worker's own queue it would hold up others while its resource is in use.
+            return None;
+        }
         let mut total = 0;
         let mut held: Map<WorkerSlot, u64> = Map::default();
         for dep in &task.deps {
@@ -208,7 +213,7 @@ impl Scheduler {
         let worker = &self.workers[slot];
         let task = &self.tasks[index];
         let threads = worker.info.nthreads;
-        if worker.active < threads {
+        if worker.has_free_slot() {
             return true;
         }
         if !self.classes[task.class].resources.is_empty() || !worker.takes_work() {
@@ -268,9 +273,7 @@ impl Scheduler {
                 best = Some((Source::Class(*class), entry));
             }
         }
-        let (_, entry) = best.as_ref()?;
-        let task = &tasks[entry.task];
-        worker.available.covers(&classes[task.class].resources).then_some(best)?
+        best
     }
 
     /// Inputs of one dependent are best made on one worker: the queued siblings of a task that is
@@ -278,10 +281,11 @@ impl Scheduler {
     /// may still take them when they have nothing else to do.
     fn keep_siblings_together(&mut self, slot: WorkerSlot, index: u32) {
         let task = &self.tasks[index];
-        if !task.deps.is_empty() || task.dependents.is_empty() {
+        let class = task.class;
+        let is_root = task.deps.is_empty() && !task.dependents.is_empty();
+        if !is_root || !self.classes[class].resources.is_empty() {
             return;
         }
-        let class = task.class;
         let family = task.dependents.iter().take(2).find_map(|id| {
             let dependent = self.tasks.get(*id)?;
             let deps = &self.tasks[dependent].deps;
@@ -357,6 +361,7 @@ impl Scheduler {
         task.processing_at = worker.processing.len() as u32;
         worker.processing.push(index);
         worker.active += 1;
+        worker.blocked += u32::from(task.waiting_on > 0);
         worker.occupancy_ns += task.expected_ns;
         worker.available.take(&self.classes[task.class].resources);
         self.set_state(index, State::Processing);
@@ -385,10 +390,11 @@ impl Scheduler {
         let dep_indices = self.tasks[index].deps.clone();
         let deps = dep_indices.into_iter().map(|dep| self.dep_message(dep, slot)).collect();
         let task = &self.tasks[index];
+        let has_resources = !self.classes[task.class].resources.is_empty();
         ComputeTask {
             task: self.tasks.id(index),
             attempt: task.attempt,
-            flags: task.flags,
+            flags: task.flags | if has_resources { TaskSpec::RESOURCES } else { 0 },
             priority: task.priority,
             key: task.key.clone(),
             expected_us: u32::try_from(task.expected_ns / 1_000).unwrap_or(u32::MAX),
@@ -417,26 +423,35 @@ impl Scheduler {
         message
     }
 
-    /// Takes a processing task off its worker's books. The state is still to be set.
-    pub(super) fn unassign(&mut self, index: u32) {
+    /// Takes a processing task off its worker's books. The state is still to be set. Where its run
+    /// may go on for a while, its resources stay taken until the worker reports the end.
+    pub(super) fn unassign(&mut self, index: u32, may_go_on: bool) {
+        let (id, attempt) = (self.tasks.id(index), self.tasks[index].attempt);
         let task = &mut self.tasks[index];
         let slot = std::mem::replace(&mut task.worker, WorkerSlot::NONE);
         let was_active = !task.has(mark::SECEDED);
         let was_canary = task.has(mark::CANARY);
         task.marks &= !(mark::SECEDED | mark::CANARY | mark::RETRACTING);
         let (at, expected_ns, class) = (task.processing_at as usize, task.expected_ns, task.class);
+        let was_blocked = task.waiting_on > 0;
         let Some(worker) = self.workers.get_mut(slot) else { return };
         worker.processing.swap_remove(at);
         if let Some(moved) = worker.processing.get(at).copied() {
             self.tasks[moved].processing_at = at as u32;
         }
-        worker.available.give_back(&self.classes[class].resources);
+        let resources = &self.classes[class].resources;
+        if may_go_on && !resources.is_empty() {
+            worker.ghosts.push((id, attempt, resources.clone()));
+        } else {
+            worker.available.give_back(resources);
+        }
         if was_active {
             worker.active -= 1;
+            worker.blocked -= u32::from(was_blocked);
             worker.occupancy_ns = worker.occupancy_ns.saturating_sub(expected_ns);
         }
         if was_canary {
-            self.end_canary(slot);
+            self.end_reservation();
         }
         self.mark_spare(slot);
     }
@@ -451,17 +466,20 @@ impl Scheduler {
         task.marks ^= mark::SECEDED;
         let (slot, expected_ns) = (task.worker, task.expected_ns);
         let was_canary = task.has(mark::CANARY);
+        let is_blocked = u32::from(task.waiting_on > 0);
         let worker = &mut self.workers[slot];
         if seceded {
             worker.active -= 1;
+            worker.blocked -= is_blocked;
             worker.occupancy_ns = worker.occupancy_ns.saturating_sub(expected_ns);
         } else {
             worker.active += 1;
+            worker.blocked += is_blocked;
             worker.occupancy_ns += expected_ns;
         }
         if was_canary && seceded {
             self.tasks[index].marks &= !mark::CANARY;
-            self.end_canary(slot);
+            self.end_reservation();
         }
         self.mark_spare(slot);
     }

@@ -70,7 +70,7 @@ impl FunctionTable {
     }
 }
 
-/// A batch's tables, interned.
+/// A batch's tables, interned and kept while it is applied.
 struct Interned {
     functions: Vec<Option<FunctionNo>>,
     prefixes: Vec<u32>,
@@ -149,6 +149,7 @@ impl Scheduler {
             let priority = Priority::new(user, generation, base + spec.order);
             self.submit_one(client, batch.submission, spec, &interned, priority, retries);
         }
+        self.let_go_of_interned(&interned);
         if batch.last {
             self.next_order = base + last_order + 1;
             self.close_submission(client, batch.submission);
@@ -179,7 +180,12 @@ impl Scheduler {
     fn intern(&mut self, batch: &SubmitBatch) -> Interned {
         let functions =
             batch.functions.iter().map(|id| self.functions.by_id.get(id).copied()).collect();
-        let prefixes = batch.prefixes.iter().map(|name| self.prefixes.intern(name)).collect();
+        let mut prefixes = Vec::with_capacity(batch.prefixes.len());
+        for name in &batch.prefixes {
+            let prefix = self.prefixes.intern(name);
+            self.prefixes[prefix].tasks += 1;
+            prefixes.push(prefix);
+        }
         let mut classes = Vec::with_capacity(batch.options.len());
         for options in &batch.options {
             let (class, is_new) = self.classes.intern(
@@ -193,9 +199,20 @@ impl Scheduler {
                     self.workers[slot].classes.push(class);
                 }
             }
+            self.classes[class].tasks += 1;
             classes.push(class);
         }
         Interned { functions, prefixes, classes }
+    }
+
+    /// The batch is applied: its prefixes and classes live on only where tasks use them.
+    fn let_go_of_interned(&mut self, interned: &Interned) {
+        interned.prefixes.iter().for_each(|prefix| self.prefixes.release(*prefix));
+        for class in &interned.classes {
+            if self.classes.release(*class) {
+                self.drop_class(*class);
+            }
+        }
     }
 
     fn submit_one(
@@ -297,6 +314,7 @@ impl Scheduler {
             _ => None,
         };
         if let Some(error) = broken {
+            self.tasks[index].kind = Kind::Broken;
             self.set_state(index, State::Waiting);
             self.steps.push(Step::Fail(index, error));
             return;
@@ -445,6 +463,7 @@ fn missing_input_error(key: &Key, missing: &Handle) -> Arc<ErrorInfo> {
              the task was submitted"
         ),
         lost: false,
+        by: None,
     };
     dropped_error(key, &why)
 }

@@ -5,7 +5,6 @@ use super::task::{State, mark};
 use super::transitions::Step;
 use super::worker_table::{Executing, WorkerSlot};
 use super::{Action, Scheduler};
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use taskloom_proto::supervisor::{SupervisorToScheduler, WorkerExited};
@@ -19,9 +18,9 @@ struct Limbo {
     address: String,
     pid: u32,
     until: Nanos,
+    /// If no word comes, all of them are suspects: a wrong suspicion costs little, since it ends
+    /// with the next success.
     tasks: Executing,
-    /// Those that most likely ran, if no word comes.
-    likely: Executing,
 }
 
 /// Tasks under suspicion, and what is known of deaths.
@@ -30,6 +29,8 @@ pub struct Suspects {
     queue: VecDeque<TaskId>,
     /// The worker that runs a suspect alone, or that is being emptied for it.
     reserved: Option<WorkerSlot>,
+    /// Whether a suspect runs on the reserved worker.
+    is_running: bool,
     limbo: Vec<Limbo>,
     /// Reports that came before the connection was seen to close.
     reports: Vec<(Nanos, WorkerExited)>,
@@ -101,7 +102,6 @@ impl Scheduler {
         let (name, pid) = (worker.info.name.clone(), worker.info.pid);
         let address = worker.info.address.clone();
         let tasks = worker.processing.clone();
-        let likely = self.likely_executing(slot);
         if worker.end_expected || tasks.is_empty() {
             tasks.iter().for_each(|task| self.try_again(*task));
             return;
@@ -121,40 +121,23 @@ impl Scheduler {
             in_limbo.push(run);
         }
         let until = self.now.after(self.config.exit_report_ns);
-        let limbo = Limbo { name, address, pid, until, tasks: in_limbo, likely };
+        let limbo = Limbo { name, address, pid, until, tasks: in_limbo };
         match report {
             Some(report) => self.end_limbo(&limbo, &report.executing, &report.reason),
             None if supervised => self.suspects.limbo.push(limbo),
             None => {
-                let likely = limbo.likely.clone();
-                self.end_limbo(&limbo, &likely, &ExitReason::default());
+                let all = limbo.tasks.clone();
+                self.end_limbo(&limbo, &all, &ExitReason::default());
             }
         }
     }
 
     /// processing → waiting, but not to run before the verdict.
     fn put_in_limbo(&mut self, index: u32) {
-        self.unassign(index);
+        self.unassign(index, false);
         self.set_state(index, State::Waiting);
         self.tasks[index].marks |= mark::LIMBO;
         self.recall_run_ahead(index);
-    }
-
-    /// The runs that a worker most likely had under way: it starts by priority.
-    fn likely_executing(&self, slot: WorkerSlot) -> Executing {
-        let worker = &self.workers[slot];
-        let mut tasks: Vec<u32> = worker.processing.clone();
-        tasks.retain(|task| {
-            let task = &self.tasks[*task];
-            task.waiting_on == 0 && !task.has(mark::SECEDED)
-        });
-        tasks.sort_unstable_by_key(|task| {
-            let id = self.tasks.id(*task);
-            let reported = worker.metrics.executing.iter().any(|(other, ..)| *other == id);
-            (Reverse(reported), self.tasks[*task].priority)
-        });
-        tasks.truncate(worker.info.nthreads as usize);
-        tasks.iter().map(|task| (self.tasks.id(*task), self.tasks[*task].attempt)).collect()
     }
 
     fn end_limbo(&mut self, limbo: &Limbo, executing: &[(TaskId, Attempt)], reason: &ExitReason) {
@@ -208,69 +191,70 @@ impl Scheduler {
         })
     }
 
-    /// No word came from the supervisor: the likely ones are blamed.
+    /// No word came from the supervisor: all that it had are suspects.
     pub(super) fn end_overdue_limbo(&mut self) {
         while let Some(position) =
             self.suspects.limbo.iter().position(|limbo| limbo.until <= self.now)
         {
             let limbo = self.suspects.limbo.remove(position);
-            let likely = limbo.likely.clone();
-            self.end_limbo(&limbo, &likely, &ExitReason::default());
+            let all = limbo.tasks.clone();
+            self.end_limbo(&limbo, &all, &ExitReason::default());
         }
     }
 
     /// Runs the next suspect, alone, where a worker can be had or emptied for it.
     pub(super) fn place_suspect(&mut self) {
-        while let Some(id) = self.suspects.queue.front().copied() {
-            let Some(index) = self.tasks.get(id) else {
-                self.suspects.queue.pop_front();
-                continue;
-            };
-            let Some(slot) = self.worker_for_suspect(index) else { return };
-            let worker = &mut self.workers[slot];
-            worker.reserved = true;
-            self.suspects.reserved = Some(slot);
-            if worker.active == 0 {
-                self.suspects.queue.pop_front();
-                self.tasks[index].marks |= mark::CANARY;
-                self.assign(index, slot);
-            }
+        if self.suspects.is_running {
             return;
+        }
+        let next = self.suspects.queue.front().and_then(|id| self.tasks.get(*id));
+        let Some(index) = next else {
+            // The suspect that a worker was emptied for is gone.
+            self.end_reservation();
+            return;
+        };
+        let is_eligible = |slot| self.classes[self.tasks[index].class].is_eligible(slot);
+        if !self.suspects.reserved.is_some_and(is_eligible) {
+            self.end_reservation();
+            self.suspects.reserved = self.worker_for_suspect(index);
+        }
+        let Some(slot) = self.suspects.reserved else { return };
+        let worker = &mut self.workers[slot];
+        worker.reserved = true;
+        let resources = &self.classes[self.tasks[index].class].resources;
+        // What is blocked there may be waiting for this very suspect.
+        if worker.active == worker.blocked && worker.available.covers(resources) {
+            self.suspects.queue.pop_front();
+            self.suspects.is_running = true;
+            self.tasks[index].marks |= mark::CANARY;
+            self.assign(index, slot);
         }
     }
 
-    /// The worker reserved already, if it may run the task and runs none; else the one with
-    /// the least to do.
+    /// The eligible worker with the least to do.
     fn worker_for_suspect(&self, index: u32) -> Option<WorkerSlot> {
         let class = &self.classes[self.tasks[index].class];
-        if let Some(slot) = self.suspects.reserved {
-            let free = self.workers.get(slot).is_some_and(|worker| worker.active == 0);
-            return (free && class.is_eligible(slot)).then_some(slot);
-        }
-        let has_resources = |slot: &&WorkerSlot| {
-            let worker = &self.workers[**slot];
-            worker.takes_work() && worker.info.resources.covers(&class.resources)
-        };
-        class
-            .eligible
-            .iter()
-            .filter(has_resources)
-            .min_by_key(|slot| self.workers[**slot].active)
+        let takes_work = |slot: &&WorkerSlot| self.workers[**slot].takes_work();
+        let eligible = class.eligible.iter().filter(takes_work);
+        eligible
+            .min_by_key(|slot| self.workers[**slot].active - self.workers[**slot].blocked)
             .copied()
     }
 
-    /// The suspect's run is over, or waits for others: the worker is open to all again.
-    pub(super) fn end_canary(&mut self, slot: WorkerSlot) {
-        self.suspects.reserved = None;
-        if let Some(worker) = self.workers.get_mut(slot) {
-            worker.reserved = false;
+    /// The reserved worker is open to all again: the suspect's run is over, or waits for others.
+    pub(super) fn end_reservation(&mut self) {
+        self.suspects.is_running = false;
+        let Some(slot) = self.suspects.reserved.take() else { return };
+        if self.workers.get(slot).is_some() {
+            self.workers[slot].reserved = false;
+            self.mark_spare(slot);
         }
-        self.placement_due = true;
     }
 
+    /// A worker is gone.
     pub(super) fn forget_reservation(&mut self, slot: WorkerSlot) {
         if self.suspects.reserved == Some(slot) {
-            self.suspects.reserved = None;
+            self.end_reservation();
         }
     }
 }

@@ -122,6 +122,8 @@ pub enum Kind {
     Data,
     /// A key that a client asked for before anybody submitted it.
     Unknown,
+    /// A call that came without its inputs or its function: it can only fail.
+    Broken,
 }
 
 /// Of [`TaskRecord::marks`].

@@ -12,7 +12,7 @@ use taskloom_proto::client::{
     Handles, KeyErred, KeyReady, KeysCancelled, PeerAddress, SchedulerToClient,
 };
 use taskloom_proto::worker::{DepHolders, SchedulerToWorker};
-use taskloom_types::{Handle, WorkerNo};
+use taskloom_types::{ClientId, Handle, Key, WorkerNo};
 
 /// A consequence to be drawn.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct DropReason {
     pub reason: String,
     pub message: String,
     pub lost: bool,
+    /// Who cancelled, without force: what other clients hold goes on.
+    pub by: Option<ClientId>,
 }
 
 impl Scheduler {
@@ -89,12 +91,13 @@ impl Scheduler {
                         task.key
                     ),
                     lost: true,
+                    by: None,
                 };
                 self.steps.push(Step::Drop(index, Arc::new(why)));
                 return;
             }
             // Somebody may still submit it.
-            Kind::Unknown => return,
+            Kind::Unknown | Kind::Broken => return,
         }
         self.set_state(index, State::Waiting);
         let deps = self.tasks[index].deps.clone();
@@ -142,7 +145,7 @@ impl Scheduler {
             State::Queued | State::NoWorker => self.unqueue(index),
             State::Processing => {
                 let worker = self.tasks[index].worker;
-                self.unassign(index);
+                self.unassign(index, tell_worker);
                 if tell_worker {
                     self.free_on(worker, index);
                 }
@@ -237,6 +240,10 @@ impl Scheduler {
             record.waiting_on -= 1;
             if record.state == State::Processing {
                 let worker = record.worker;
+                let is_unblocked = record.waiting_on == 0 && !record.has(mark::SECEDED);
+                if is_unblocked {
+                    self.workers[worker].blocked -= 1;
+                }
                 if refetch {
                     self.send_holders(worker, index);
                 }
@@ -279,12 +286,7 @@ impl Scheduler {
     }
 
     /// Tells a client that a result is there, and where.
-    pub(super) fn tell_ready(
-        &mut self,
-        index: u32,
-        client: taskloom_types::ClientId,
-        handle: Handle,
-    ) {
+    pub(super) fn tell_ready(&mut self, index: u32, client: ClientId, handle: Handle) {
         let task = &self.tasks[index];
         let Some(record) = self.clients.get_mut(&client) else { return };
         let mut number = WorkerNo(0);
@@ -448,12 +450,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn tell_erred_to(
-        &mut self,
-        index: u32,
-        client: taskloom_types::ClientId,
-        handle: Handle,
-    ) {
+    pub(super) fn tell_erred_to(&mut self, index: u32, client: ClientId, handle: Handle) {
         let Some(error) = self.tasks[index].error.clone() else { return };
         let Some(record) = self.clients.get_mut(&client) else { return };
         let erred = KeyErred { handles: vec![handle], error: (*error).clone() };
@@ -480,6 +477,16 @@ impl Scheduler {
                 self.unqueue(dependent);
                 self.set_state(dependent, State::Waiting);
             } else if record.state == State::Processing {
+                let worker = record.worker;
+                if record.waiting_on == 1 && !record.has(mark::SECEDED) {
+                    self.workers[worker].blocked += 1;
+                    self.mark_spare(worker);
+                }
+                let class = self.tasks[dependent].class;
+                if !self.classes[class].resources.is_empty() {
+                    // Making the input again may need the very resource that it holds.
+                    self.steps.push(Step::Recall(dependent));
+                }
                 self.tasks[index].marks |= mark::REFETCH;
             }
         }
@@ -503,6 +510,12 @@ impl Scheduler {
 
     /// Cancels a task for everybody, and all that depend on it.
     fn drop_task(&mut self, index: u32, why: &Arc<DropReason>) {
+        if let Some(client) = why.by {
+            if self.tasks[index].wants.iter().any(|want| want.client != client) {
+                self.cancel_for_one(client, index, why);
+                return;
+            }
+        }
         let wants = std::mem::take(&mut self.tasks[index].wants);
         for want in wants {
             let Some(record) = self.clients.get_mut(&want.client) else { continue };
@@ -527,8 +540,8 @@ impl Scheduler {
                 }
             }
         }
-        // A dropped task that an open submission or a finished dependent keeps must not run.
-        if self.tasks[index].state.is_active() && self.tasks[index].holds > 0 {
+        // What an open submission keeps must not run: its inputs or its own data are gone.
+        if why.by.is_none() && self.tasks[index].state.is_active() && self.tasks[index].holds > 0 {
             let error = dropped_error(&self.tasks[index].key, why);
             self.steps.push(Step::Fail(index, error));
         }
@@ -549,7 +562,7 @@ impl Scheduler {
 }
 
 /// The error of a task whose input was cancelled.
-pub(super) fn dropped_error(key: &taskloom_types::Key, why: &DropReason) -> Arc<ErrorInfo> {
+pub(super) fn dropped_error(key: &Key, why: &DropReason) -> Arc<ErrorInfo> {
     Arc::new(ErrorInfo {
         type_name: "CancelledError".into(),
         message: format!("{key} was cancelled ({}): {}", why.reason, why.message),

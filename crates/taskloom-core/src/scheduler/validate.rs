@@ -104,6 +104,7 @@ impl Scheduler {
         let worker = &self.workers[slot];
         let broken = |what: &str| Err(format!("worker {}: {what}", worker.info.name));
         let mut active = 0;
+        let mut blocked = 0;
         let mut left = worker.info.resources.clone();
         for (at, index) in worker.processing.iter().enumerate() {
             let task = &self.tasks[*index];
@@ -111,13 +112,17 @@ impl Scheduler {
                 return broken("its list of tasks and the tasks disagree");
             }
             active += u32::from(!task.has(mark::SECEDED));
+            blocked += u32::from(!task.has(mark::SECEDED) && task.waiting_on > 0);
             let needed = &self.classes[task.class].resources;
             if !left.covers(needed) {
                 return broken("its resources are given out twice");
             }
             left.take(needed);
         }
-        if active != worker.active {
+        for (_, _, resources) in &worker.ghosts {
+            left.take(resources);
+        }
+        if (active, blocked) != (worker.active, worker.blocked) {
             return broken("it counts its active tasks wrongly");
         }
         if left != worker.available {

@@ -20,6 +20,8 @@ pub struct WorkerRecord {
     pub info: RegisterWorker,
     /// What is left of `info.resources`.
     pub available: Resources,
+    /// Resources of freed runs that may still be under way.
+    pub ghosts: Vec<(TaskId, Attempt, Resources)>,
     pub last_seen: Nanos,
     /// When it last got work while idle, or reported an end.
     pub last_progress: Nanos,
@@ -28,6 +30,8 @@ pub struct WorkerRecord {
     pub processing: Vec<u32>,
     /// Those of `processing` that take or will take a slot (not seceded).
     pub active: u32,
+    /// Those of `active` that cannot start yet, since an input is still to be made.
+    pub blocked: u32,
     /// Sum of what the active tasks are expected to take, in ns.
     pub occupancy_ns: u64,
     /// Tasks that would best run here; others may take them.
@@ -57,11 +61,13 @@ impl WorkerRecord {
             number,
             available: info.resources.clone(),
             info,
+            ghosts: Vec::new(),
             last_seen: now,
             last_progress: now,
             metrics: Heartbeat::default(),
             processing: Vec::new(),
             active: 0,
+            blocked: 0,
             occupancy_ns: 0,
             queue: Queue::default(),
             held: Set::default(),
@@ -84,7 +90,7 @@ impl WorkerRecord {
 
     /// Whether a thread has nothing to do.
     pub fn has_free_slot(&self) -> bool {
-        self.active < self.info.nthreads && self.takes_work()
+        self.active - self.blocked < self.info.nthreads && self.takes_work()
     }
 
     pub fn takes_work(&self) -> bool {

@@ -11,7 +11,7 @@ use taskloom_proto::worker::{
     DepMissing, Heartbeat, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt,
     TaskDone, TaskErred, WorkerToScheduler,
 };
-use taskloom_types::{Nanos, TaskId, WorkerNo};
+use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
 
 impl Scheduler {
     pub(super) fn on_worker_message(&mut self, number: WorkerNo, message: WorkerToScheduler) {
@@ -35,6 +35,7 @@ impl Scheduler {
             }
             WorkerToScheduler::Erred(erred) => self.on_erred(slot, erred),
             WorkerToScheduler::Rescheduled(run) => {
+                self.end_ghost(slot, run.task, run.attempt);
                 if let Some(index) = self.current_run(slot, &run) {
                     self.try_again(index);
                 }
@@ -59,6 +60,7 @@ impl Scheduler {
             WorkerToScheduler::Retracted(answer) => self.on_retracted(slot, &answer),
             WorkerToScheduler::Heartbeat(heartbeat) => self.on_heartbeat(slot, heartbeat),
             WorkerToScheduler::RunDone(done) => self.on_run_done(slot, done),
+            WorkerToScheduler::RunEnded(run) => self.end_ghost(slot, run.task, run.attempt),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -107,8 +109,20 @@ impl Scheduler {
         index
     }
 
+    /// A freed run is over: what it occupied is free.
+    fn end_ghost(&mut self, slot: WorkerSlot, task: TaskId, attempt: Attempt) {
+        let worker = &mut self.workers[slot];
+        let is_it = |ghost: &(TaskId, Attempt, _)| (ghost.0, ghost.1) == (task, attempt);
+        if let Some(position) = worker.ghosts.iter().position(is_it) {
+            let (_, _, resources) = worker.ghosts.swap_remove(position);
+            worker.available.give_back(&resources);
+            self.mark_spare(slot);
+        }
+    }
+
     fn on_done(&mut self, slot: WorkerSlot, done: TaskDone) {
         let run = TaskAttempt { task: done.task, attempt: done.attempt };
+        self.end_ghost(slot, run.task, run.attempt);
         let Some(index) = self.current_run(slot, &run) else {
             self.free_stale_copy(slot, done.task);
             return;
@@ -134,6 +148,7 @@ impl Scheduler {
 
     fn on_erred(&mut self, slot: WorkerSlot, erred: TaskErred) {
         let run = TaskAttempt { task: erred.task, attempt: erred.attempt };
+        self.end_ghost(slot, run.task, run.attempt);
         self.workers[slot].last_progress = self.now;
         let Some(index) = self.current_run(slot, &run) else { return };
         let task = &mut self.tasks[index];
@@ -148,6 +163,9 @@ impl Scheduler {
             error.worker.clone_from(&self.workers[slot].info.address);
         }
         self.steps.push(Step::Fail(index, Arc::new(error)));
+        self.run_steps();
+        // The worker has just said that the run is over.
+        self.end_ghost(slot, run.task, run.attempt);
     }
 
     fn on_fetched(&mut self, slot: WorkerSlot, id: TaskId) {
@@ -210,6 +228,9 @@ impl Scheduler {
 
     fn on_retracted(&mut self, slot: WorkerSlot, answer: &Retracted) {
         let run = TaskAttempt { task: answer.task, attempt: answer.attempt };
+        if answer.given_back {
+            self.end_ghost(slot, run.task, run.attempt);
+        }
         let Some(index) = self.current_run(slot, &run) else { return };
         self.tasks[index].marks &= !mark::RETRACTING;
         if answer.given_back {

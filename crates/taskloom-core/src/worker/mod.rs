@@ -132,6 +132,8 @@ struct Running {
     started: Nanos,
     /// Nobody wants the outcome.
     abandoned: bool,
+    /// It occupies resources: the scheduler waits for its end in any case.
+    has_resources: bool,
 }
 
 /// Runs that may start, best priority first, oldest first among equals.

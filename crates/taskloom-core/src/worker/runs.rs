@@ -243,7 +243,9 @@ impl Worker {
         run.state = RunState::Executing;
         let attempt = run.attempt;
         self.queue_of(call.flags).live -= 1;
-        self.running.insert((task, attempt), Running { started: now, abandoned: false });
+        let has_resources = call.flags & TaskSpec::RESOURCES != 0;
+        let running = Running { started: now, abandoned: false, has_resources };
+        self.running.insert((task, attempt), running);
         for dep in &call.deps {
             self.stop_using(*dep);
         }
@@ -262,6 +264,10 @@ impl Worker {
             return;
         }
         let Some(call) = run.call else { return };
+        if call.flags & TaskSpec::RESOURCES != 0 {
+            let ended = TaskAttempt { task, attempt: run.attempt };
+            self.send(WorkerToScheduler::RunEnded(ended));
+        }
         if run.state == RunState::Ready {
             self.queue_of(call.flags).live -= 1;
         }
@@ -283,9 +289,12 @@ impl Worker {
 
     /// Ends a run that a thread was in. `None`: nobody wants the outcome.
     fn end(&mut self, task: TaskId, attempt: Attempt) -> Option<()> {
-        let wanted = self.running.remove(&(task, attempt)).is_some_and(|r| !r.abandoned);
-        if !wanted {
+        let ended = self.running.remove(&(task, attempt));
+        if ended.is_none_or(|run| run.abandoned) {
             self.counters.discarded_outcomes += 1;
+            if ended.is_some_and(|run| run.has_resources) {
+                self.send(WorkerToScheduler::RunEnded(TaskAttempt { task, attempt }));
+            }
             return None;
         }
         let local = self.tasks.get_mut(&task)?;

@@ -83,7 +83,7 @@ impl Worker {
             RunState::Ready => {}
             RunState::Executing | RunState::Seceded => {
                 let running = self.running.get(&(task, run.attempt));
-                if run.call.is_some() || !running.is_some_and(|r| !r.abandoned) {
+                if run.call.is_some() || running.is_none_or(|r| r.abandoned) {
                     return fail("executing, but no thread is in it");
                 }
             }

@@ -212,3 +212,12 @@ fn a_port_without_a_listener_is_unreachable_and_a_foreign_server_is_named() {
     let error = connect(&address, Role::Client, &token, ConnectOptions::default()).unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
 }
+
+#[test]
+fn a_crowd_of_silent_strangers_does_not_shut_out_the_user() {
+    let server = control();
+    let crowd: Vec<TcpStream> = (0..150).map(|_| server.stranger()).collect();
+    // Those beyond the limit are closed at once; the others may still speak.
+    assert_eq!(read_to_end(crowd.into_iter().last().unwrap()), b"");
+    server.connect(Role::Client, "secret").unwrap();
+}

@@ -32,6 +32,8 @@ struct Reader<'a, 'py> {
     segments: std::vec::IntoIter<Bytes>,
     functions: &'a [Py<PyAny>],
     deps: &'a [Py<PyAny>],
+    /// Values of the steps so far; taken by their last use.
+    steps: Vec<Option<Bound<'py, PyAny>>>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
@@ -84,7 +86,8 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn item(&mut self, depth: usize) -> PyResult<Bound<'py, PyAny>> {
-        if depth > MAX_DEPTH + 8 {
+        // Arguments may use all of it, and stand deep inside nested calls.
+        if depth > 2 * MAX_DEPTH {
             return Err(damaged("it is nested too deep"));
         }
         let py = self.py;
@@ -104,6 +107,12 @@ impl<'a, 'py> Reader<'a, 'py> {
             tag::DEPENDENCY => self.dependency()?,
             tag::FUNCTION => self.function()?,
             tag::PICKLE => self.pickle()?,
+            tag::STEP => self.step()?,
+            tag::LAST_STEP => self.last_step()?,
+            tag::STEPS => {
+                self.steps(depth)?;
+                self.item(depth + 1)?
+            }
             container => self.container(container, depth)?,
         })
     }
@@ -141,6 +150,26 @@ impl<'a, 'py> Reader<'a, 'py> {
             dict.set_item(key, self.item(depth + 1)?)?;
         }
         Ok(dict.into_any())
+    }
+
+    /// Evaluates the steps; the item that uses them follows.
+    fn steps(&mut self, depth: usize) -> PyResult<()> {
+        for _ in 0..self.count()? {
+            let value = self.item(depth + 1)?;
+            self.steps.push(Some(value));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let step = self.number()?;
+        self.steps.get(step).cloned().flatten().ok_or_else(|| damaged("no such step"))
+    }
+
+    fn last_step(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let step = self.number()?;
+        let value = self.steps.get_mut(step).and_then(Option::take);
+        value.ok_or_else(|| damaged("no such step"))
     }
 
     fn dependency(&mut self) -> PyResult<Bound<'py, PyAny>> {
@@ -194,6 +223,10 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn work(&mut self) -> PyResult<Work<'py>> {
+        while self.rest.first() == Some(&tag::STEPS) {
+            self.byte()?;
+            self.steps(0)?;
+        }
         match self.rest.first() {
             Some(&tag::CALL) => {
                 self.byte()?;
@@ -223,7 +256,7 @@ pub fn decode_body<'py>(
     deps: &[Py<PyAny>],
 ) -> PyResult<Work<'py>> {
     let segments = Vec::new().into_iter();
-    Reader { py, rest: body, segments, functions, deps }.work()
+    Reader { py, rest: body, segments, functions, deps, steps: Vec::new() }.work()
 }
 
 /// Reads a value. Consumes the segments: an array over memory that nobody else holds may then be
@@ -239,7 +272,7 @@ pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, 
     if segments.len() > 0 {
         let copy = head.to_vec();
         drop(head);
-        return Reader { py, rest: &copy, segments, functions: &[], deps: &[] }.item(0);
+        return Reader { py, rest: &copy, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0);
     }
-    Reader { py, rest: &head, segments, functions: &[], deps: &[] }.item(0)
+    Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
 }

@@ -40,6 +40,7 @@ pub struct Writer {
     out: Vec<u8>,
     /// `None`: everything goes into one piece.
     segments: Option<Vec<Bytes>>,
+    has_pickles: bool,
 }
 
 fn count(length: usize) -> PyResult<u32> {
@@ -55,7 +56,7 @@ impl Writer {
     }
 
     fn segmented() -> Self {
-        Self { out: Vec::new(), segments: Some(Vec::new()) }
+        Self { segments: Some(Vec::new()), ..Self::default() }
     }
 
     #[must_use]
@@ -65,6 +66,24 @@ impl Writer {
 
     pub fn clear(&mut self) {
         self.out.clear();
+        self.has_pickles = false;
+    }
+
+    /// Whether something was pickled, so that equal objects may have unequal bytes.
+    #[must_use]
+    pub fn has_pickles(&self) -> bool {
+        self.has_pickles
+    }
+
+    /// Appends items that another writer wrote.
+    pub fn append(&mut self, other: &Self) {
+        self.out.extend_from_slice(&other.out);
+        self.has_pickles |= other.has_pickles;
+    }
+
+    /// Appends items that were written before.
+    pub fn append_bytes(&mut self, items: &[u8]) {
+        self.out.extend_from_slice(items);
     }
 
     fn counted(&mut self, tag: u8, length: usize) -> PyResult<()> {
@@ -139,6 +158,29 @@ impl Writer {
     pub fn dependency(&mut self, position: u32) {
         self.out.push(tag::DEPENDENCY);
         self.out.extend_from_slice(&position.to_le_bytes());
+    }
+
+    /// Items that others refer to: followed by `steps` items, then by the one that is the result.
+    pub fn start_steps(&mut self, steps: usize) -> PyResult<()> {
+        self.counted(tag::STEPS, steps)
+    }
+
+    /// The value of the n-th step of the body. Gives the place for [`Writer::mark_last_use`].
+    pub fn step(&mut self, step: u32) -> usize {
+        self.out.push(tag::STEP);
+        self.out.extend_from_slice(&step.to_le_bytes());
+        self.out.len() - 5
+    }
+
+    /// Makes a reference to a step the last one: no later item may refer to the step.
+    pub fn mark_last_use(&mut self, place: usize) {
+        self.out[place] = tag::LAST_STEP;
+    }
+
+    /// An item that was written before, by any contiguous writer, without dependencies, functions
+    /// or steps in it.
+    pub fn raw(&mut self, item: &[u8]) {
+        self.out.extend_from_slice(item);
     }
 
     /// The n-th function itself, as a value.
@@ -288,6 +330,7 @@ impl Writer {
     }
 
     fn pickled(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.has_pickles = true;
         let Some(segments) = &mut self.segments else {
             let pickle = pickle::dumps(object)?;
             return self.pickle_head(pickle.as_bytes(), &[]);

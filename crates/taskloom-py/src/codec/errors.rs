@@ -1,6 +1,7 @@
 //! Exceptions as [`ErrorInfo`] and back. Rare, so the work is done in Python
 //! (`taskloom._remote_errors`).
 
+use crate::keys::decode_key;
 use bytes::Bytes;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::intern;
@@ -50,6 +51,8 @@ pub fn decode_error(py: Python<'_>, error: &ErrorInfo) -> PyErr {
             &error.type_name,
             &error.message,
             &error.traceback_text,
+            error.origin.as_ref().and_then(|key| decode_key(py, key).ok()),
+            &error.worker,
         );
         let value = module(py)?.call_method1(intern!(py, "load_error"), arguments)?;
         Ok(PyErr::from_value(value.cast_into::<PyBaseException>()?.into_any()))

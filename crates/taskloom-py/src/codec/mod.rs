@@ -58,6 +58,13 @@ mod tag {
     /// u32 length, u32 count of buffers, per buffer one byte (1 = writable), the pickle.
     /// The buffers are the next segments.
     pub const PICKLE: u8 = b'P';
+    /// u32 count, items: steps, evaluated in turn; then the item that is the result. Later items
+    /// refer to them.
+    pub const STEPS: u8 = b'L';
+    /// u32: the value of the n-th step, counted over the whole body.
+    pub const STEP: u8 = b'l';
+    /// As `STEP`, for the last time: the step's value is then held by this use alone.
+    pub const LAST_STEP: u8 = b'm';
 }
 
 /// How deep items may nest, for writers and readers.

@@ -1,10 +1,11 @@
 //! From a dict of dask nodes to numbered nodes: culled, aliases resolved, inputs as numbers.
 
+use super::legacy::{Keys, Part, convert};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
-use pyo3::intern;
 use taskloom_core::order::{Cycle, Dependencies, order};
 use taskloom_types::Handle;
 
@@ -56,7 +57,7 @@ pub(super) fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyType>) -> bool 
 }
 
 /// What a key stands for where a task refers to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Input {
     /// A task of this graph.
     Node(u32),
@@ -70,6 +71,8 @@ pub(super) struct Nodes<'py> {
     index: Bound<'py, PyDict>,
     /// Raw number to what it stands for.
     inputs: Vec<Input>,
+    /// Keys of the dict have smaller raw numbers.
+    key_count: usize,
     /// The nodes that shall run, in the order of the dict.
     pub nodes: Vec<Node<'py>>,
     pub dependencies: Dependencies,
@@ -79,16 +82,23 @@ pub(super) struct Nodes<'py> {
 pub(super) struct Node<'py> {
     pub key: Bound<'py, PyAny>,
     pub spec: Bound<'py, PyAny>,
+    /// Whether `spec` is a dask node; else it is a task of tuples.
+    pub is_node: bool,
     /// The key that `spec` had before it took the place of an alias.
     pub origin: Bound<'py, PyAny>,
     pub wanted: bool,
 }
 
-impl Nodes<'_> {
+impl<'py> Nodes<'py> {
     /// What `key` stands for; `None` when no task of the graph depends on it.
-    pub fn input(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<Input>> {
+    pub fn input(&self, key: &Bound<'py, PyAny>) -> PyResult<Option<Input>> {
         let Some(number) = self.index.get_item(key)? else { return Ok(None) };
         Ok(self.inputs.get(number.extract::<usize>()?).copied())
+    }
+
+    /// The keys that mean a value in tasks of tuples.
+    pub fn keys(&self) -> Keys<'_, 'py> {
+        Keys { index: &self.index, count: self.key_count }
     }
 
     /// The positions at which the nodes should run.
@@ -115,7 +125,10 @@ fn name_of(key: &Bound<'_, PyAny>) -> String {
 enum Found {
     Unseen,
     /// Its edges are `edges[start..end]`.
-    Needed { start: u32, end: u32 },
+    Needed {
+        start: u32,
+        end: u32,
+    },
     Known(Handle),
 }
 
@@ -124,11 +137,14 @@ pub(super) struct Collector<'a, 'py> {
     types: &'static NodeTypes,
     /// The handle of a key that the client already has.
     known: &'a dyn Fn(&Bound<'py, PyAny>) -> PyResult<Option<Handle>>,
+    graph: Bound<'py, PyDict>,
     index: Bound<'py, PyDict>,
     keys: Vec<Bound<'py, PyAny>>,
     specs: Vec<Bound<'py, PyAny>>,
     found: Vec<Found>,
     wanted: Vec<bool>,
+    is_node: Vec<bool>,
+    is_alias: Vec<bool>,
     edges: Vec<u32>,
 }
 
@@ -153,6 +169,9 @@ impl<'a, 'py> Collector<'a, 'py> {
             index,
             found: vec![Found::Unseen; keys.len()],
             wanted: vec![false; keys.len()],
+            is_node: vec![false; keys.len()],
+            is_alias: vec![false; keys.len()],
+            graph: graph.clone(),
             keys,
             specs,
             edges: Vec::new(),
@@ -202,18 +221,44 @@ impl<'a, 'py> Collector<'a, 'py> {
             return Ok(());
         }
         let start = self.edges.len() as u32;
+        let is_node = self.specs[slot].is_instance(self.types.graph_node.bind(self.graph.py()))?;
+        if is_node || !self.visit_tuples(number)? {
+            self.is_node[slot] = true;
+            self.visit_node(number)?;
+        }
+        self.found[slot] = Found::Needed { start, end: self.edges.len() as u32 };
+        Ok(())
+    }
+
+    /// Finds what a task of tuples needs; false when it became a node.
+    fn visit_tuples(&mut self, number: u32) -> PyResult<bool> {
+        let slot = number as usize;
+        let keys = Keys { index: &self.index, count: self.keys.len() };
+        let start = self.edges.len();
+        if keys.inputs(&self.specs[slot], &mut self.edges, 0)? {
+            self.is_alias[slot] = matches!(keys.part(&self.specs[slot])?, Part::Key);
+            return Ok(true);
+        }
+        self.edges.truncate(start);
+        self.specs[slot] = convert(&self.keys[slot], &self.specs[slot], &self.graph)?;
+        Ok(false)
+    }
+
+    fn visit_node(&mut self, number: u32) -> PyResult<()> {
+        let slot = number as usize;
         let spec = self.specs[slot].clone();
+        let is_alias = is_exactly(&spec, &self.types.alias);
+        self.is_alias[slot] = is_alias;
         let needed = spec.getattr(intern!(spec.py(), "dependencies"))?;
         for key in needed.try_iter()? {
             let key = key?;
             match self.number(&key)? {
                 // A name for itself stands for a future that is gone.
                 Some(input) if input != number => self.edges.push(input),
-                Some(_) if !is_exactly(&spec, &self.types.alias) => self.edges.push(number),
+                Some(_) if !is_alias => self.edges.push(number),
                 _ => return Err(missing_error(&key, &self.keys[slot])),
             }
         }
-        self.found[slot] = Found::Needed { start, end: self.edges.len() as u32 };
         Ok(())
     }
 
@@ -226,8 +271,7 @@ impl<'a, 'py> Collector<'a, 'py> {
 
     fn is_alias(&self, number: u32) -> bool {
         let slot = number as usize;
-        matches!(self.found[slot], Found::Needed { .. })
-            && is_exactly(&self.specs[slot], &self.types.alias)
+        matches!(self.found[slot], Found::Needed { .. }) && self.is_alias[slot]
     }
 
     /// For each raw number the one that it stands for: an alias that nobody asked for is the
@@ -304,11 +348,13 @@ impl<'a, 'py> Collector<'a, 'py> {
                 key: self.keys[slot].clone(),
                 spec: self.specs[slot].clone(),
                 origin: self.keys[origin].clone(),
+                is_node: self.is_node[slot],
                 wanted: self.wanted[slot],
             }
         };
         let nodes = kept.iter().map(node).collect();
-        Ok(Nodes { index: self.index, inputs, nodes, dependencies })
+        let key_count = self.keys.len();
+        Ok(Nodes { index: self.index, inputs, key_count, nodes, dependencies })
     }
 
     /// Where a wanted alias is the only user of a task that nobody asked for, the task takes the
@@ -340,6 +386,8 @@ impl<'a, 'py> Collector<'a, 'py> {
                 self.found[alias as usize] = self.found[slot];
                 self.found[slot] = Found::Unseen;
                 self.specs[alias as usize] = self.specs[slot].clone();
+                self.is_node[alias as usize] = self.is_node[slot];
+                self.is_alias[alias as usize] = self.is_alias[slot];
                 origins.insert(alias, target);
             }
         }
@@ -354,4 +402,3 @@ fn missing_error(needed: &Bound<'_, PyAny>, by: &Bound<'_, PyAny>) -> PyErr {
         name_of(needed)
     ))
 }
-

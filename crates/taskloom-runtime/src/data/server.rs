@@ -3,6 +3,7 @@
 use super::take_segments;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::Arc;
 use taskloom_net::framed::Bounds;
 use taskloom_net::listener::Service;
@@ -155,6 +156,7 @@ impl Drop for PutReplier {
 pub struct DataServer {
     address: Address,
     sources: Vec<taskloom_net::event_loop::Source>,
+    socket_files: Vec<PathBuf>,
     remote: Arc<Remote<Io>>,
 }
 
@@ -179,9 +181,9 @@ impl DataServer {
             protocol: Box::new(protocol),
         };
         let remote = io.remote().clone();
-        let address = listener.address().clone();
+        let (address, socket_files) = (listener.address().clone(), listener.socket_files());
         let sources = listener.serve(&remote, service);
-        Ok(Self { address, sources, remote })
+        Ok(Self { address, sources, socket_files, remote })
     }
 
     /// The address for peers, such as `tcp://127.0.0.1:40001`.
@@ -193,6 +195,10 @@ impl DataServer {
 
 impl Drop for DataServer {
     fn drop(&mut self) {
+        // The process may end before its IO thread gets to it.
+        for path in &self.socket_files {
+            let _ = std::fs::remove_file(path);
+        }
         self.sources.iter().for_each(|source| self.remote.remove(*source));
     }
 }

@@ -1,5 +1,6 @@
 //! What the scheduler's thread does: events in, actions out, no decisions.
 
+use super::STOPPED;
 use super::local::{Letter, Mail};
 use crate::link::Sink;
 use crate::message::Message;
@@ -63,8 +64,11 @@ impl<In> Local<In> {
 
     fn deliver(&mut self) {
         if !self.batch.is_empty() {
-            self.sink.deliver(&mut self.batch);
-            self.batch.clear();
+            // Taken out: should the sink panic, it is not given the same messages again.
+            let mut batch = std::mem::take(&mut self.batch);
+            self.sink.deliver(&mut batch);
+            batch.clear();
+            self.batch = batch;
         }
     }
 
@@ -93,7 +97,7 @@ impl Server {
     pub(super) fn run(mut self, event_loop: EventLoop<Self>) -> String {
         let ended = catch_unwind(AssertUnwindSafe(|| event_loop.run(&mut self)));
         let reason = match ended {
-            Ok(Ok(())) => return "the scheduler has stopped".into(),
+            Ok(Ok(())) => return STOPPED.into(),
             Ok(Err(error)) => format!("the scheduler failed: {error}"),
             Err(panic) => format!("the scheduler failed: {}", panic_text(&*panic)),
         };
@@ -268,7 +272,7 @@ impl Owner for Server {
     }
 
     fn on_stop(&mut self) {
-        self.end("the scheduler has stopped");
+        self.end(STOPPED);
     }
 }
 

@@ -148,3 +148,32 @@ fn a_malformed_message_closes_only_its_own_connection() {
     }
     questions_are_answered_in_order(&good);
 }
+
+/// A party whose code is wrong.
+struct Broken;
+
+impl Sink<SchedulerToClient> for Broken {
+    fn deliver(&self, _: &mut Vec<SchedulerToClient>) {
+        panic!("a bug in a sink");
+    }
+
+    fn closed(&self, _: &str) {}
+}
+
+#[test]
+fn a_panic_on_the_schedulers_thread_reaches_every_party_as_a_reason() {
+    let (io, scheduler) = (IoThread::start().unwrap(), start());
+    let near = Client::new(|ear| scheduler.connect_client(ear));
+    let far = over_socket(&io, &scheduler);
+    questions_are_answered_in_order(&far);
+    let broken = scheduler.connect_client(Arc::new(Broken));
+    broken.send(ClientToScheduler::Register(RegisterClient::default()));
+    let question = Question::Barrier;
+    broken.send(ClientToScheduler::Request(Request { id: 1, question }));
+    broken.flush();
+    let reason = "the scheduler failed: a bug in a sink".to_string();
+    assert_eq!(scheduler.wait(None), Some(reason.clone()));
+    assert_eq!(near.next(), Err(reason));
+    assert!(far.next().is_err());
+    assert!(scheduler.has_failed());
+}

@@ -1,0 +1,154 @@
+//! The Rust half of `taskloom.Future`: a reference to a key's entry.
+
+use crate::errors::failure;
+use crate::gather::{GatherRounds, decode};
+use crate::keys::decode_key;
+use crate::waiting::{Operation, deadline_after};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use std::sync::Arc;
+use taskloom_runtime::client::{Client, Entry, Gathered, Held, Outcome};
+
+/// Wraps a reference on its way into a new future.
+#[pyclass(frozen, module = "taskloom._taskloom")]
+pub struct FutureSource(Mutex<Option<Held>>);
+
+impl FutureSource {
+    pub fn new(held: Held) -> Self {
+        Self(Mutex::new(Some(held)))
+    }
+}
+
+/// Base class of ``taskloom.Future``.
+#[pyclass(frozen, subclass, weakref, dict, module = "taskloom._taskloom")]
+pub struct CoreFuture {
+    entry: Arc<Entry>,
+    client: Arc<Client>,
+    /// Empty after `release()`.
+    held: Mutex<Option<Held>>,
+}
+
+impl CoreFuture {
+    #[must_use]
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// The client that it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// A new reference to the entry.
+    #[must_use]
+    pub fn hold(&self) -> Held {
+        match &*self.held.lock() {
+            Some(held) => held.clone(),
+            None => self.client.hold(&self.entry),
+        }
+    }
+}
+
+/// A number that tells clients of one process apart.
+#[must_use]
+pub fn client_token(client: &Arc<Client>) -> usize {
+    Arc::as_ptr(client) as usize
+}
+
+#[pymethods]
+impl CoreFuture {
+    #[new]
+    fn new(source: &Bound<'_, FutureSource>) -> PyResult<Self> {
+        let held = source.get().0.lock().take();
+        let held = held.ok_or_else(|| PyTypeError::new_err("a source makes one future"))?;
+        let (entry, client) = (held.entry().clone(), held.client().clone());
+        Ok(Self { entry, client, held: Mutex::new(Some(held)) })
+    }
+
+    #[getter]
+    fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        decode_key(py, &self.entry.key)
+    }
+
+    #[getter]
+    fn status(&self) -> &'static str {
+        self.entry.status()
+    }
+
+    /// Whether the task has ended, by whatever end.
+    fn done(&self) -> bool {
+        !self.entry.is_pending()
+    }
+
+    /// Whether the future was cancelled or its result was lost.
+    fn cancelled(&self) -> bool {
+        matches!(self.entry.outcome(), Outcome::Cancelled(_))
+    }
+
+    /// Let go of the result: this future does not keep it alive any more.
+    fn release(&self) {
+        let _held = self.held.lock().take();
+    }
+
+    /// Keep the result alive for so many seconds, whatever becomes of this future.
+    fn _lease(&self, seconds: f64) {
+        let delay = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        self.client.lease(self.hold(), delay);
+    }
+
+    /// Tells the owning client apart from others.
+    #[getter]
+    fn _client_token(&self) -> usize {
+        client_token(&self.client)
+    }
+
+    /// Number of the entry in its client.
+    #[getter]
+    fn _handle(&self) -> u64 {
+        self.entry.handle.0
+    }
+
+    /// Block until the task ends; return its result or raise its exception.
+    #[pyo3(signature = (timeout=None))]
+    fn _result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if let Outcome::Inline(value) = self.entry.outcome() {
+            return decode(py, Gathered::Value(vec![value]), &self.entry.key);
+        }
+        let rounds = GatherRounds::single(&self.client, self.hold());
+        Operation::run(py, &rounds, deadline_after(timeout))
+    }
+
+    /// As ``_result``, for event loops.
+    fn _result_operation(&self) -> Operation {
+        Operation::new(GatherRounds::single(&self.client, self.hold()))
+    }
+
+    /// The result, when it is known without waiting: ``(True, result)``.
+    fn _peek(&self, py: Python<'_>) -> PyResult<(bool, Option<Py<PyAny>>)> {
+        match self.entry.outcome() {
+            Outcome::Inline(value) => {
+                let value = decode(py, Gathered::Value(vec![value]), &self.entry.key)?;
+                Ok((true, Some(value)))
+            }
+            _ => Ok((false, None)),
+        }
+    }
+
+    /// The exception of an ended task, or ``None``.
+    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let error = failure(py, &self.entry.outcome(), &self.entry.key)?;
+        Some(error.into_value(py).into_any())
+    }
+
+    /// Size of the result in bytes, when it is known.
+    #[getter]
+    fn _size_bytes(&self) -> Option<u64> {
+        match self.entry.outcome() {
+            Outcome::Inline(value) => Some(value.len() as u64),
+            Outcome::Remote { size_bytes, .. } => Some(size_bytes),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The threads beside the executors: one does small services, one encodes values for peers.
+
+use crate::codec::{self, Work, Writer};
+use crate::executor::start_coroutine;
+use crate::objects::Object;
+use crate::running::{self, Called, KEEP_ENCODED_BYTES};
+use crate::worker::Inner;
+use bytes::Bytes;
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::Arc;
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::wire::Wire;
+use taskloom_proto::worker::RunCall;
+use taskloom_runtime::data::{StoredItem, StoredValue};
+use taskloom_runtime::worker::{Execution, Job, Servable, Serve};
+use taskloom_types::TaskId;
+
+/// The body of the service thread.
+pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
+    while let Some(job) = py.detach(|| worker.shell.jobs().wait()) {
+        match job {
+            Job::Run(call) => start_run(py, worker, call),
+            Job::StartCoroutines => {
+                while let Some(execution) = worker.shell.next_coroutine() {
+                    begin_coroutine(py, worker, *execution);
+                }
+            }
+            Job::CollectGarbage => {
+                drop(worker.shell.take_garbage());
+                worker.forget_functions();
+            }
+            Job::StartSerializer => worker.start_serializer(py),
+        }
+    }
+}
+
+/// Calls a coroutine function of a task.
+fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Object>) {
+    let run = (execution.run.task, execution.run.attempt);
+    let (started, key, flags) = (execution.started, execution.run.key.clone(), execution.run.flags);
+    let outcome = match running::call(py, worker, &execution) {
+        Ok(Called::Returned(value)) => running::outcome_of(&value, flags),
+        Ok(Called::Coroutine { coroutine, context }) => {
+            match start_coroutine(py, worker, execution, &coroutine, &context) {
+                Ok(()) => return,
+                Err(error) => running::outcome_of_error(py, worker, &key, &error),
+            }
+        }
+        Err(error) => running::outcome_of_error(py, worker, &key, &error),
+    };
+    drop(worker.shell.finish_detached(run, started, outcome));
+}
+
+/// Calls that clients make on all workers have a thread each: they may take as long as they like.
+fn start_run(py: Python<'_>, worker: &Arc<Inner>, call: RunCall) {
+    let request = call.request;
+    if let Err(error) = worker.start_run_thread(py, request, call.payload) {
+        answer_run(py, worker, request, Err(error));
+    }
+}
+
+/// The body of a run's thread.
+pub fn run_call(py: Python<'_>, worker: &Arc<Inner>, request: u64, payload: &[u8]) {
+    let result = call_function(py, worker, payload);
+    answer_run(py, worker, request, result);
+}
+
+fn call_function(py: Python<'_>, worker: &Arc<Inner>, payload: &[u8]) -> PyResult<Vec<u8>> {
+    let result = match codec::decode_body(py, payload, &[], &[])? {
+        Work::Value(value) => value,
+        Work::Call { function, args, kwargs } => {
+            let kwargs = kwargs.unwrap_or_else(|| PyDict::new(py));
+            let helper = py.import(intern!(py, "taskloom._worker_calls"))?;
+            let arguments = (worker.owner(py), function, args, kwargs);
+            helper.call_method1(intern!(py, "call_on_worker"), arguments)?
+        }
+    };
+    let mut writer = Writer::contiguous();
+    writer.object(&result, &mut codec::NoDependencies)?;
+    Ok(writer.as_slice().to_vec())
+}
+
+fn answer_run(py: Python<'_>, worker: &Arc<Inner>, request: u64, result: PyResult<Vec<u8>>) {
+    match result {
+        Ok(value) => worker.shell.run_done(request, true, Bytes::from(value)),
+        Err(error) => {
+            let mut info = codec::encode_error(py, &error);
+            info.worker = worker.shell.address().to_string();
+            let mut payload = Vec::new();
+            info.write(&mut payload);
+            worker.shell.run_done(request, false, Bytes::from(payload));
+        }
+    }
+}
+
+/// The body of the serializer thread.
+pub fn serialize(py: Python<'_>, worker: &Arc<Inner>) {
+    while let Some(Serve { items, reply }) = py.detach(|| worker.shell.to_serialize().wait()) {
+        let encode =
+            |(task, servable)| StoredItem { task, value: encode(py, worker, task, servable) };
+        let items = items.into_iter().map(encode).collect();
+        py.detach(|| reply.reply(items));
+    }
+}
+
+fn encode(
+    py: Python<'_>,
+    worker: &Inner,
+    task: TaskId,
+    servable: Option<Servable<Object>>,
+) -> StoredValue {
+    let object = match servable {
+        None => return StoredValue::Missing,
+        Some(Servable::Encoded(segments)) => return StoredValue::Here(segments),
+        Some(Servable::Failed(error)) => return StoredValue::Failed(error),
+        Some(Servable::Object(object)) => Ok(object.bind(py)),
+        Some(Servable::Received(received)) => {
+            running::object_of_received(py, &received).map(|object| object.into_bound(py))
+        }
+    };
+    match object.and_then(|object| encode_object(&object)) {
+        Ok(segments) => {
+            if segments.iter().map(Bytes::len).sum::<usize>() <= KEEP_ENCODED_BYTES {
+                worker.shell.keep_encoded(task, segments.clone());
+            }
+            StoredValue::Here(segments)
+        }
+        Err(error) => StoredValue::Failed(failure(py, worker, &error)),
+    }
+}
+
+/// What cannot be pickled is a `TypeError` that names the type; its cause says why.
+fn encode_object(object: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
+    codec::encode_value(object).map_err(|error| {
+        let py = object.py();
+        let class = object.get_type();
+        let name = class.fully_qualified_name().map_or_else(|_| "?".into(), |n| n.to_string());
+        let text = error.value(py).str().map_or_else(|_| String::new(), |text| format!(": {text}"));
+        let kind = error.get_type(py).name().map_or_else(|_| "error".into(), |n| n.to_string());
+        PyTypeError::new_err(format!("could not serialize object of type {name} ({kind}{text})"))
+    })
+}
+
+fn failure(py: Python<'_>, worker: &Inner, error: &PyErr) -> ErrorInfo {
+    let mut info = codec::encode_error(py, error);
+    info.worker = worker.shell.address().to_string();
+    info
+}

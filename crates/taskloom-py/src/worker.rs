@@ -1,0 +1,487 @@
+//! `CoreWorker`: a worker in this process. Its threads are Python threads, so that debuggers,
+//! thread names and thread-local variables work as everywhere.
+
+use crate::cluster::CoreScheduler;
+use crate::executor::{self, DetachedRun};
+use crate::functions::load_function;
+use crate::objects::Object;
+use crate::running;
+use crate::serializer;
+use crate::waiting::{TaskHooks, set_task_hooks};
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyConnectionError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use taskloom_runtime::ConnectOptions;
+use taskloom_runtime::executing::{ExecutingTable, Progress};
+use taskloom_runtime::io::IoThread;
+use taskloom_runtime::token::load_token;
+use taskloom_runtime::worker::{Phase, SchedulerAt, WorkerConfig, WorkerError, WorkerShell};
+use taskloom_types::{Amount, Attempt, FunctionNo, Resources, TaskId};
+
+/// How long a worker waits for a scheduler that does not listen yet.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
+
+/// What the threads of a worker share.
+pub struct Inner {
+    pub shell: Arc<WorkerShell<Object>>,
+    functions: Mutex<HashMap<FunctionNo, Py<PyAny>, RandomState>>,
+    /// What `get_worker()` gives in tasks.
+    owner: Mutex<Option<Py<PyAny>>>,
+    event_loop: PyOnceLock<Py<PyAny>>,
+    threads: Mutex<Vec<Py<PyAny>>>,
+    threads_started: AtomicUsize,
+    serializer_started: AtomicBool,
+    /// Places in the table of what runs, true where taken.
+    slots: Mutex<Vec<bool>>,
+    /// The supervisor's view of this process; `None` where there is no supervisor.
+    table: Option<&'static ExecutingTable>,
+}
+
+impl Inner {
+    /// A task's function. Unpickled at first use: an error is the task's.
+    pub fn function(&self, py: Python<'_>, number: FunctionNo) -> PyResult<Py<PyAny>> {
+        if let Some(function) = self.functions.lock().get(&number) {
+            return Ok(function.clone_ref(py));
+        }
+        self.forget_functions();
+        let sent = self.shell.function(number);
+        let sent = sent.ok_or_else(|| running::unknown_function(number))?;
+        let function = load_function(py, &sent.payload)?.unbind();
+        self.functions.lock().insert(number, function.clone_ref(py));
+        Ok(function)
+    }
+
+    /// Drops callables that the scheduler will not name again.
+    pub fn forget_functions(&self) {
+        let numbers = self.shell.take_forgotten_functions();
+        let take = |number: &FunctionNo| self.functions.lock().remove(number);
+        // Dropping a callable may run Python code: not under the lock.
+        let dropped: Vec<Py<PyAny>> = numbers.iter().filter_map(take).collect();
+        drop(dropped);
+    }
+
+    pub fn owner<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let owner = self.owner.lock().as_ref().map(|owner| owner.clone_ref(py));
+        owner.unwrap_or_else(|| py.None()).into_bound(py)
+    }
+
+    /// The event loop for coroutine tasks, started at first use.
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let made = self.event_loop.get_or_try_init(py, || {
+            let module = py.import(intern!(py, "taskloom._event_loop"))?;
+            let name = format!("taskloom-loop-{}", self.shell.config().name);
+            Ok::<_, PyErr>(module.call_method1(intern!(py, "WorkerLoop"), (name,))?.unbind())
+        })?;
+        Ok(made.bind(py).clone())
+    }
+
+    /// A place in the table of what runs.
+    pub fn take_slot(&self) -> usize {
+        let mut slots = self.slots.lock();
+        let free = slots.iter().position(|taken| !taken).unwrap_or(slots.len());
+        if free == slots.len() {
+            slots.push(true);
+        } else {
+            slots[free] = true;
+        }
+        free
+    }
+
+    pub fn give_back_slot(&self, slot: usize) {
+        if let Some(taken) = self.slots.lock().get_mut(slot) {
+            *taken = false;
+        }
+    }
+
+    pub fn arm(&self, slot: usize, task: TaskId, attempt: Attempt) {
+        if let Some(table) = self.table {
+            table.arm(slot, task, attempt);
+        }
+    }
+
+    pub fn disarm(&self, slot: usize) {
+        if let Some(table) = self.table {
+            table.disarm(slot);
+        }
+    }
+
+    /// Starts a Python thread that belongs to this worker.
+    fn start_thread(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        role: &str,
+        body: impl Fn(Python<'_>, &Arc<Self>) + Send + Sync + 'static,
+    ) -> PyResult<()> {
+        let worker = self.clone();
+        let main = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            let py = arguments.py();
+            set_context_variable(py, intern!(py, "current_worker"), worker.owner(py))?;
+            body(py, &worker);
+            Ok::<_, PyErr>(())
+        };
+        let main = PyCFunction::new_closure(py, None, None, main)?;
+        let number = self.threads_started.fetch_add(1, Ordering::Relaxed);
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("target", main)?;
+        kwargs.set_item("name", format!("{role}-{}-{number}", self.shell.config().name))?;
+        kwargs.set_item("daemon", true)?;
+        let threading = py.import(intern!(py, "threading"))?;
+        let thread = threading.call_method(intern!(py, "Thread"), (), Some(&kwargs))?;
+        thread.call_method0(intern!(py, "start"))?;
+        self.remember_thread(py, thread)
+    }
+
+    fn remember_thread(&self, py: Python<'_>, thread: Bound<'_, PyAny>) -> PyResult<()> {
+        let mut threads = std::mem::take(&mut *self.threads.lock());
+        threads.retain(|thread| {
+            let alive = thread.bind(py).call_method0(intern!(py, "is_alive"));
+            alive.and_then(|alive| alive.is_truthy()).unwrap_or(true)
+        });
+        threads.push(thread.unbind());
+        self.threads.lock().append(&mut threads);
+        Ok(())
+    }
+
+    /// Starts an executor thread that the shell has counted.
+    pub fn start_executor(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        self.start_thread(py, "taskloom-executor", executor::execute)
+    }
+
+    /// Starts the serializer thread, once.
+    pub fn start_serializer(self: &Arc<Self>, py: Python<'_>) {
+        if !self.serializer_started.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.start_thread(py, "taskloom-serializer", serializer::serialize)
+        {
+            self.serializer_started.store(false, Ordering::Release);
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Calls a client's function in a thread of its own.
+    pub fn start_run_thread(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        request: u64,
+        payload: Bytes,
+    ) -> PyResult<()> {
+        self.start_thread(py, "taskloom-run", move |py, worker| {
+            serializer::run_call(py, worker, request, &payload);
+        })
+    }
+}
+
+/// The value of one of the variables in `taskloom._context`; `None` where it is not set.
+pub fn context_variable<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let module = py.import(intern!(py, "taskloom._context"))?;
+    module.getattr(name)?.call_method1(intern!(py, "get"), (py.None(),))
+}
+
+fn set_context_variable<'py>(
+    py: Python<'py>,
+    name: &Bound<'py, PyString>,
+    value: Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let module = py.import(intern!(py, "taskloom._context"))?;
+    module.getattr(name)?.call_method1(intern!(py, "set"), (value,))?;
+    Ok(())
+}
+
+fn to_py_err(error: WorkerError) -> PyErr {
+    match error {
+        WorkerError::Connect(_) => PyConnectionError::new_err(error.to_string()),
+        WorkerError::Listen(_) => PyOSError::new_err(error.to_string()),
+        WorkerError::Refused { .. } => PyRuntimeError::new_err(error.to_string()),
+    }
+}
+
+fn resources_of(entries: &Bound<'_, PyDict>) -> PyResult<Resources> {
+    let entry = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let (name, value) = (name.extract::<String>()?, value.extract::<f64>()?);
+        let amount = Amount::from_f64(value).ok_or_else(|| {
+            PyValueError::new_err(format!("resource {name}={value} is not a non-negative number"))
+        })?;
+        Ok((name, amount))
+    };
+    Ok(Resources::new(entries.iter().map(entry).collect::<PyResult<_>>()?))
+}
+
+/// A worker: connection, data server, threads. The class `taskloom.worker.Worker` is its face.
+#[pyclass(frozen, weakref, module = "taskloom._taskloom")]
+pub struct CoreWorker {
+    inner: Arc<Inner>,
+}
+
+impl CoreWorker {
+    pub fn new(config: WorkerConfig) -> PyResult<Self> {
+        set_task_hooks(TaskHooks {
+            current_task: executor::current_task_id,
+            blocking_begin: executor::blocking_begin,
+            blocking_end: executor::blocking_end,
+        });
+        let io = IoThread::global().map_err(PyErr::from)?;
+        let token = load_token().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let table = if config.supervised { ExecutingTable::of_this_process() } else { None };
+        let inner = Inner {
+            shell: WorkerShell::new(config, io, token),
+            functions: Mutex::default(),
+            owner: Mutex::default(),
+            event_loop: PyOnceLock::new(),
+            threads: Mutex::default(),
+            threads_started: AtomicUsize::new(0),
+            serializer_started: AtomicBool::new(false),
+            slots: Mutex::default(),
+            table,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Connects, registers, starts the threads; returns once the scheduler has accepted.
+    pub fn start_at(&self, py: Python<'_>, scheduler: SchedulerAt<'_>) -> PyResult<()> {
+        let shell = &self.inner.shell;
+        py.detach(|| shell.start(scheduler)).map_err(to_py_err)?;
+        self.inner.start_thread(py, "taskloom-service", serializer::serve_jobs)?;
+        for _ in 0..shell.config().nthreads.max(1) {
+            shell.add_executor();
+            self.inner.start_executor(py).inspect_err(|_| shell.executor_failed_to_start())?;
+        }
+        py.detach(|| shell.wait_registered()).map_err(to_py_err)?;
+        if let Some(table) = self.inner.table {
+            table.set_progress(Progress::Ready);
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl CoreWorker {
+    #[new]
+    #[pyo3(signature = (name, *, nthreads=1, memory_limit=0, resources=None, local_directory=String::new(),
+                        listen="tcp://127.0.0.1:0".to_string(), allow_insecure_network=false, supervised=false))]
+    fn py_new(
+        name: String,
+        nthreads: usize,
+        memory_limit: u64,
+        resources: Option<&Bound<'_, PyDict>>,
+        local_directory: String,
+        listen: String,
+        allow_insecure_network: bool,
+        supervised: bool,
+    ) -> PyResult<Self> {
+        Self::new(WorkerConfig {
+            name,
+            nthreads: nthreads.max(1),
+            memory_limit,
+            resources: resources.map(resources_of).transpose()?.unwrap_or_default(),
+            local_directory,
+            listen,
+            allow_insecure_network,
+            host: host_name(),
+            supervised,
+            version: env!("CARGO_PKG_VERSION").into(),
+        })
+    }
+
+    /// Sets what `get_worker()` gives inside this worker's tasks. Call it before `start`.
+    fn set_owner(&self, owner: Py<PyAny>) {
+        let before = self.inner.owner.lock().replace(owner);
+        drop(before);
+    }
+
+    /// Connect to a scheduler, by its address or in this process, and run tasks until closed.
+    fn start(&self, py: Python<'_>, scheduler: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(local) = scheduler.cast::<CoreScheduler>() {
+            return self.start_at(py, SchedulerAt::ThisProcess(local.get().handle()));
+        }
+        let scheduler: &str = scheduler.extract()?;
+        let options = ConnectOptions { timeout: CONNECT_TIME, retry: true };
+        self.start_at(py, SchedulerAt::Address(scheduler, options))
+    }
+
+    /// Writes one byte to the file descriptor when the worker is closed, then closes it. The
+    /// process ends `exit_after_s` seconds later at the latest, also when a task keeps the
+    /// interpreter from its main thread.
+    fn notify_closed(&self, fd: RawFd, exit_after_s: f64) -> PyResult<()> {
+        // SAFETY: the caller gives the descriptor away: it is open, and nobody else closes it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let io = IoThread::global().map_err(PyErr::from)?;
+        let limit = Duration::try_from_secs_f64(exit_after_s).unwrap_or_default();
+        self.inner.shell.set_on_closed(move |_| {
+            // The reader may be gone.
+            let _ = rustix::io::write(&fd, b"c");
+            let _ = io.after(limit, || std::process::exit(0));
+        });
+        Ok(())
+    }
+
+    /// Takes no further tasks and waits for those that run, at most `limit_s` seconds. Returns
+    /// whether all of them ended.
+    fn drain(&self, py: Python<'_>, limit_s: f64) -> bool {
+        let limit = Duration::try_from_secs_f64(limit_s).unwrap_or(Duration::ZERO);
+        py.detach(|| self.inner.shell.drain(limit))
+    }
+
+    /// Leaves the cluster. Tasks that run are not waited for.
+    fn close(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| self.inner.shell.close(reason));
+    }
+
+    /// Gives up threads' handles, the event loop and all values. Call it after `close`.
+    fn take_apart(&self, py: Python<'_>) -> (Vec<Py<PyAny>>, Option<Py<PyAny>>) {
+        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        drop(self.inner.shell.take_values());
+        // The owner refers to this object: the circle would never go.
+        let owner = self.inner.owner.lock().take();
+        drop(owner);
+        let event_loop = self.inner.event_loop.get(py).map(|it| it.clone_ref(py));
+        (threads, event_loop)
+    }
+
+    /// The event loop of coroutine tasks.
+    fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.inner.event_loop(py)
+    }
+
+    /// Waits until the worker is closed; the reason, or `None` when the time is over before.
+    #[pyo3(signature = (timeout_s=None))]
+    fn wait_closed(&self, py: Python<'_>, timeout_s: Option<f64>) -> Option<String> {
+        let timeout = timeout_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::ZERO));
+        py.detach(|| self.inner.shell.wait_closed(timeout))
+    }
+
+    #[getter]
+    fn address(&self) -> &str {
+        self.inner.shell.address()
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.inner.shell.config().name
+    }
+
+    #[getter]
+    fn nthreads(&self) -> usize {
+        self.inner.shell.config().nthreads
+    }
+
+    /// In bytes; 0 means no limit.
+    #[getter]
+    fn memory_limit(&self) -> u64 {
+        self.inner.shell.config().memory_limit
+    }
+
+    #[getter]
+    fn local_directory(&self) -> &str {
+        &self.inner.shell.config().local_directory
+    }
+
+    #[getter]
+    fn resources<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let entries = PyDict::new(py);
+        for (name, amount) in self.inner.shell.config().resources.iter() {
+            entries.set_item(name, amount.as_f64())?;
+        }
+        Ok(entries)
+    }
+
+    /// The session's number; `None` before the scheduler has accepted the worker.
+    #[getter]
+    fn number(&self) -> Option<u32> {
+        match self.inner.shell.phase() {
+            Phase::Running(number) => Some(number.0),
+            _ => None,
+        }
+    }
+
+    /// `init`, `running`, `closing` or `closed`, as Dask names them.
+    #[getter]
+    fn status(&self) -> &'static str {
+        match self.inner.shell.phase() {
+            Phase::Starting => "init",
+            Phase::Running(_) => "running",
+            Phase::Closing => "closing",
+            Phase::Closed(_) => "closed",
+        }
+    }
+
+    /// Executor threads that were started and have not ended.
+    #[getter]
+    fn executor_threads(&self) -> usize {
+        self.inner.shell.executor_threads()
+    }
+
+    /// How many tasks run now.
+    #[getter]
+    fn executing_count(&self) -> usize {
+        self.inner.shell.executing().len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<CoreWorker '{}' {} {}>", self.name(), self.address(), self.status())
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Ends the run of a coroutine task: with its result, or with its exception when that is given.
+#[pyfunction]
+#[pyo3(signature = (run, result, error=None))]
+fn finish_coroutine(
+    py: Python<'_>,
+    run: &Bound<'_, DetachedRun>,
+    result: Bound<'_, PyAny>,
+    error: Option<Bound<'_, PyAny>>,
+) {
+    let result = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
+    executor::finish_coroutine(py, run.get(), result);
+}
+
+/// Leaves the calling task's slot; see `taskloom.secede`.
+#[pyfunction]
+fn secede(py: Python<'_>) -> PyResult<bool> {
+    executor::secede(py)
+}
+
+/// Waits for a slot; see `taskloom.rejoin`.
+#[pyfunction]
+fn rejoin(py: Python<'_>) -> bool {
+    executor::rejoin(py)
+}
+
+/// Whether the caller is part of a task.
+#[pyfunction]
+fn in_task(py: Python<'_>) -> bool {
+    executor::current_task(py).is_some()
+}
+
+/// The key of the task that the caller is part of.
+#[pyfunction]
+fn current_task_key(py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    let Some(current) = executor::current_task(py) else { return Ok(None) };
+    Ok(Some(crate::keys::decode_key(py, &current.key)?.unbind()))
+}
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<CoreWorker>()?;
+    module.add_class::<DetachedRun>()?;
+    module.add_function(wrap_pyfunction!(finish_coroutine, module)?)?;
+    module.add_function(wrap_pyfunction!(secede, module)?)?;
+    module.add_function(wrap_pyfunction!(rejoin, module)?)?;
+    module.add_function(wrap_pyfunction!(in_task, module)?)?;
+    module.add_function(wrap_pyfunction!(current_task_key, module)?)?;
+    Ok(())
+}

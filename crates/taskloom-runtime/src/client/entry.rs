@@ -1,0 +1,190 @@
+//! One key that a client holds: what became of its task, who waits for it, who holds it.
+
+use super::Client;
+use super::wait::Wait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use taskloom_proto::ErrorInfo;
+use taskloom_types::{Handle, Key, TaskId, WorkerNo};
+
+/// Why a future was cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cancellation {
+    /// Machine-readable, such as `unknown`, `lost`.
+    pub reason: String,
+    pub message: String,
+    /// Whether the result was lost, not cancelled by somebody.
+    pub lost: bool,
+}
+
+/// What became of a task, as far as the client knows.
+#[derive(Debug, Clone, Default)]
+pub enum Outcome {
+    #[default]
+    Pending,
+    /// The result, encoded in one segment.
+    Inline(Bytes),
+    /// The result is with a worker.
+    Remote { task: TaskId, worker: WorkerNo, size_bytes: u64 },
+    Erred(Arc<ErrorInfo>),
+    Cancelled(Arc<Cancellation>),
+    /// A strict client used the key for other work; the text says which.
+    Refused(Arc<str>),
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending)
+    }
+
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Erred(_) | Self::Cancelled(_) | Self::Refused(_))
+    }
+
+    /// Dask's word for it.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Inline(_) | Self::Remote { .. } => "finished",
+            Self::Erred(_) | Self::Refused(_) => "error",
+            Self::Cancelled(why) if why.lost => "lost",
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outcome: Outcome,
+    waits: Vec<Arc<Wait>>,
+}
+
+/// One key that a client holds.
+#[derive(Debug)]
+pub struct Entry {
+    pub handle: Handle,
+    pub key: Key,
+    /// Hash of function and arguments; 0 when they are not known here.
+    pub spec_hash: u64,
+    /// How many [`Held`] there are.
+    holders: AtomicU32,
+    /// Is in the client's list of releases.
+    pub(super) is_leaving: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Entry {
+    pub(super) fn new(handle: Handle, key: Key, spec_hash: u64) -> Self {
+        Self {
+            handle,
+            key,
+            spec_hash,
+            holders: AtomicU32::new(0),
+            is_leaving: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        self.state.lock().outcome.clone()
+    }
+
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.state.lock().outcome.is_pending()
+    }
+
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.state.lock().outcome.status()
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.holders.load(Ordering::Acquire) > 0
+    }
+
+    /// Adds a wait that is counted down when the task ends; at once when it has ended.
+    pub fn wait_with(&self, wait: &Arc<Wait>) {
+        let failed = {
+            let mut state = self.state.lock();
+            if state.outcome.is_pending() {
+                state.waits.push(wait.clone());
+                return;
+            }
+            state.outcome.is_failure()
+        };
+        wait.count_down(failed);
+    }
+
+    /// Removes a wait that is not needed any more.
+    pub fn stop_waiting(&self, wait: &Arc<Wait>) {
+        self.state.lock().waits.retain(|other| !Arc::ptr_eq(other, wait));
+    }
+
+    /// Sets what became of the task. Returns the waits to count down, once no lock is held.
+    #[must_use]
+    pub(super) fn set(&self, outcome: Outcome) -> Vec<Arc<Wait>> {
+        let mut state = self.state.lock();
+        let is_pending = outcome.is_pending();
+        state.outcome = outcome;
+        if is_pending { Vec::new() } else { std::mem::take(&mut state.waits) }
+    }
+
+    /// Back to pending, when the result is still said to be where it could not be found.
+    pub(super) fn disbelieve(&self, task: TaskId, worker: WorkerNo) {
+        let mut state = self.state.lock();
+        let is_said = matches!(
+            state.outcome,
+            Outcome::Remote { task: t, worker: w, .. } if t == task && w == worker
+        );
+        if is_said {
+            state.outcome = Outcome::Pending;
+        }
+    }
+}
+
+/// Keeps a key's result alive on the cluster. The last one that is dropped releases it.
+#[derive(Debug)]
+pub struct Held {
+    entry: Arc<Entry>,
+    client: Arc<Client>,
+}
+
+impl Held {
+    pub(super) fn new(entry: Arc<Entry>, client: Arc<Client>) -> Self {
+        entry.holders.fetch_add(1, Ordering::AcqRel);
+        Self { entry, client }
+    }
+
+    #[must_use]
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    #[must_use]
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Self::new(self.entry.clone(), self.client.clone())
+    }
+}
+
+impl Drop for Held {
+    /// Never blocks and never runs foreign code: a garbage collector may call it anywhere.
+    fn drop(&mut self) {
+        if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.client.leave(&self.entry);
+        }
+    }
+}

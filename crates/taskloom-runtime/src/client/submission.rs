@@ -1,0 +1,113 @@
+//! Giving work to the scheduler: keys get handles, and messages are queued in the order in which
+//! handles were given out.
+
+use super::entry::{Entry, Held};
+use super::table::Table;
+use super::Client;
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+use taskloom_proto::client::{
+    ClientToScheduler, Desire, Functions, RegisterFunction, SubmitBatch,
+};
+use taskloom_types::{FunctionId, Handle, Key};
+
+/// A serialized function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionSpec {
+    pub id: FunctionId,
+    /// For people: the qualified name.
+    pub name: String,
+    pub payload: Bytes,
+    /// Whether it is a coroutine function.
+    pub is_coroutine: bool,
+}
+
+/// The client's table, locked. Do not run foreign code, such as Python's, while it lives.
+pub struct Submission<'a> {
+    client: &'a Arc<Client>,
+    table: MutexGuard<'a, Table>,
+}
+
+impl<'a> Submission<'a> {
+    pub(super) fn new(client: &'a Arc<Client>, table: MutexGuard<'a, Table>) -> Self {
+        Self { client, table }
+    }
+
+    /// The entry of a key that somebody holds.
+    #[must_use]
+    pub fn find(&self, key: &Key) -> Option<Held> {
+        let entry = self.table.find(key)?;
+        Some(Held::new(entry.clone(), self.client.clone()))
+    }
+
+    /// A number for a task that no future is for.
+    #[must_use]
+    pub fn new_handle(&mut self) -> Handle {
+        self.table.new_handle()
+    }
+
+    /// Makes an entry. The key must not have one: see [`Submission::find`].
+    #[must_use]
+    pub fn add(&mut self, key: Key, spec_hash: u64) -> Held {
+        let handle = self.table.new_handle();
+        self.add_at(handle, key, spec_hash)
+    }
+
+    /// As [`Submission::add`], under a number that was given out before.
+    #[must_use]
+    pub fn add_at(&mut self, handle: Handle, key: Key, spec_hash: u64) -> Held {
+        let entry = Arc::new(Entry::new(handle, key, spec_hash));
+        self.table.insert(&entry);
+        Held::new(entry, self.client.clone())
+    }
+
+    /// Binds to a key that somebody else made: the existing entry, or a new one that the
+    /// scheduler is asked for.
+    #[must_use]
+    pub fn desire(&mut self, key: &Key) -> Held {
+        if let Some(held) = self.find(key) {
+            return held;
+        }
+        let held = self.add(key.clone(), 0);
+        let handle = held.entry().handle;
+        self.client.send(ClientToScheduler::Desire(Desire { handle, key: key.clone() }));
+        held
+    }
+
+    /// Makes sure that the scheduler knows a function before it is used.
+    pub fn register(&mut self, function: &FunctionSpec) {
+        let (is_new, forgotten) = self.table.learn_function(function.id);
+        if let Some(id) = forgotten {
+            self.client.send(ClientToScheduler::ForgetFunctions(Functions { ids: vec![id] }));
+        }
+        if is_new {
+            self.client.send(ClientToScheduler::RegisterFunction(RegisterFunction {
+                id: function.id,
+                name: function.name.clone(),
+                payload: function.payload.clone(),
+            }));
+        }
+    }
+
+    /// Queues a piece of a submission. What it refers to was registered and added before.
+    pub fn send(&mut self, batch: SubmitBatch) {
+        self.client.send(ClientToScheduler::Submit(batch));
+    }
+
+    /// Queues any other message in order.
+    pub(super) fn send_message(&mut self, message: ClientToScheduler) {
+        self.client.send(message);
+    }
+
+    pub(super) fn add_question(&mut self, pending: Arc<super::PendingAnswer>) -> u64 {
+        self.table.add_question(pending)
+    }
+
+    /// Unlocks and hands everything over.
+    pub fn flush(self) {
+        let client = self.client;
+        drop(self);
+        client.flush();
+    }
+}

@@ -1,0 +1,192 @@
+//! What comes in: messages of the scheduler, requests and answers of peers. All of it on IO
+//! threads, none of which may wait for the tasks' language.
+
+use super::WorkerShell;
+use super::jobs::{Job, Serve};
+use super::state::{Fetch, Phase, State};
+use super::values::{LocalObject, Servable, Value};
+use crate::data::{
+    DataStore, FetchError, FetchOutcome as Answer, FetchReplier, Fetched, PutReplier, StoredItem,
+    StoredValue,
+};
+use crate::link::Sink;
+use bytes::Bytes;
+use std::time::Duration;
+use taskloom_core::worker::FetchOutcome;
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::worker::SchedulerToWorker;
+use taskloom_types::{Nanos, TaskId, WorkerNo};
+
+impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
+    fn deliver(&self, messages: &mut Vec<SchedulerToWorker>) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let mut registered = None;
+        let mut closing = None;
+        for message in messages.drain(..) {
+            match message {
+                SchedulerToWorker::Registered(welcome) => registered = Some(welcome),
+                SchedulerToWorker::Close(close) => closing = Some(close.reason),
+                SchedulerToWorker::Run(call) => self.jobs.push(Job::Run(call)),
+                message => Self::apply(&mut state, now, message),
+            }
+        }
+        if let Some(welcome) = &registered
+            && state.phase == Phase::Starting
+        {
+            state.phase = Phase::Running(welcome.worker);
+            self.closed.notify_all();
+        }
+        state.hand_over_garbage(&self.jobs);
+        self.release(state, now);
+        if let Some(welcome) = registered {
+            self.start_heartbeat(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
+        }
+        self.flush_if_urgent();
+        if let Some(reason) = closing {
+            self.end(&reason);
+        }
+    }
+
+    fn closed(&self, reason: &str) {
+        self.end(reason);
+    }
+}
+
+impl<O: LocalObject> WorkerShell<O> {
+    fn apply(state: &mut State<O>, now: Nanos, message: SchedulerToWorker) {
+        match message {
+            SchedulerToWorker::Compute(tasks) => state.core.on_compute(now, tasks),
+            SchedulerToWorker::Free(tasks) => state.core.on_free(&tasks),
+            SchedulerToWorker::Retract(run) => state.core.on_retract(run.task, run.attempt),
+            SchedulerToWorker::Holders(news) => state.core.on_holders(now, news),
+            SchedulerToWorker::Peer(peer) => state.core.on_peer(peer.worker, peer.address),
+            SchedulerToWorker::Function(function) => {
+                state.functions.insert(function.number, function);
+            }
+            SchedulerToWorker::ForgetFunctions(numbers) => {
+                for number in numbers {
+                    state.functions.remove(&number);
+                    state.forgotten.push(number);
+                }
+            }
+            // The caller's.
+            SchedulerToWorker::Registered(_)
+            | SchedulerToWorker::Run(_)
+            | SchedulerToWorker::Close(_) => {}
+        }
+    }
+
+    pub(super) fn run_fetches(&self, fetches: Vec<Fetch>) {
+        for Fetch { peer, address, tasks } in fetches {
+            let me = self.me.clone();
+            let on_reply = move |answer: Result<Vec<Fetched>, FetchError>| {
+                if let Some(me) = me.upgrade() {
+                    me.on_fetch_reply(peer, answer);
+                }
+            };
+            self.peers.fetch(&address, tasks, Box::new(on_reply));
+        }
+    }
+
+    fn on_fetch_reply(&self, peer: WorkerNo, answer: Result<Vec<Fetched>, FetchError>) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        match answer {
+            Ok(items) => {
+                let mut outcomes = Vec::with_capacity(items.len());
+                for Fetched { task, outcome } in items {
+                    let outcome = match outcome {
+                        Answer::Value(segments) => {
+                            let size_bytes = state.store_fetched(task, segments);
+                            FetchOutcome::Value { size_bytes }
+                        }
+                        Answer::Missing => FetchOutcome::Missing,
+                        Answer::Failed(error) => FetchOutcome::Failed(error),
+                    };
+                    outcomes.push((task, outcome));
+                }
+                state.core.on_fetch_done(now, peer, outcomes);
+            }
+            Err(_) => state.core.on_fetch_failed(now, peer),
+        }
+        self.release(state, now);
+        self.flush_if_urgent();
+    }
+
+    /// Has the rules looked at again when a pause of a peer is over.
+    pub(super) fn arm_deadline(&self, now: Nanos, deadline: Option<Nanos>) {
+        let Some(deadline) = deadline else { return };
+        let me = self.me.clone();
+        let delay = Duration::from_nanos(deadline.since(now)) + Duration::from_millis(1);
+        {
+            let mut armed = self.deadline_armed.lock();
+            if *armed {
+                return;
+            }
+            *armed = true;
+        }
+        let _ = self.io.after(delay, move || {
+            if let Some(me) = me.upgrade() {
+                *me.deadline_armed.lock() = false;
+                let now = me.now();
+                let mut state = me.state.lock();
+                state.core.on_tick(now);
+                me.release(state, now);
+                me.flush_if_urgent();
+            }
+        });
+    }
+
+    pub(super) fn wake_for_coroutines(&self, state: &State<O>) {
+        if state.core.ready_coroutine_count() > 0 {
+            self.jobs.push(Job::StartCoroutines);
+        }
+    }
+}
+
+impl<O: LocalObject> DataStore for WorkerShell<O> {
+    fn fetch(&self, tasks: Vec<TaskId>, reply: FetchReplier) {
+        let state = self.state.lock();
+        let find = |task: TaskId| (task, state.values.get(&task).map(Value::servable));
+        let items: Vec<_> = tasks.into_iter().map(find).collect();
+        drop(state);
+        let in_bytes =
+            |servable: &Servable<O>| matches!(servable, Servable::Encoded(_) | Servable::Failed(_));
+        if items.iter().all(|(_, servable)| servable.as_ref().is_none_or(in_bytes)) {
+            let answer = |(task, servable)| stored_item(task, servable);
+            reply.reply(items.into_iter().map(answer).collect());
+            return;
+        }
+        self.to_serialize.push(Serve { items, reply });
+        self.jobs.push(Job::StartSerializer);
+    }
+
+    fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        if !state.is_running() {
+            drop(state);
+            reply.reply(Err("the worker is closing".into()));
+            return;
+        }
+        state.store(task, Value::received(segments));
+        state.core.on_stored(task, size_bytes);
+        self.release(state, now);
+        self.flush_if_urgent();
+        reply.reply(Ok(()));
+    }
+}
+
+/// The answer about a value that needs no work.
+fn stored_item<O>(task: TaskId, servable: Option<Servable<O>>) -> StoredItem {
+    let value = match servable {
+        Some(Servable::Encoded(segments)) => StoredValue::Here(segments),
+        Some(Servable::Failed(error)) => StoredValue::Failed(error),
+        Some(Servable::Object(_) | Servable::Received(_)) => {
+            StoredValue::Failed(ErrorInfo::default())
+        }
+        None => StoredValue::Missing,
+    };
+    StoredItem { task, value }
+}

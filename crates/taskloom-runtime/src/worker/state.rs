@@ -1,0 +1,203 @@
+//! What the worker's one lock guards, and how actions of the rules are carried out on it.
+
+use super::jobs::{Job, JobQueue};
+use super::outbox::Outbox;
+use super::slots::Slots;
+use super::values::{LocalObject, Value};
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use taskloom_core::worker::{Action, Config, StartedRun, Worker};
+use taskloom_proto::ErrorInfo;
+use taskloom_proto::worker::{TaskDone, WorkerFunction};
+use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
+
+pub(super) type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// The life of a worker, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Not yet accepted by the scheduler.
+    Starting,
+    Running(WorkerNo),
+    /// Starts no task any more.
+    Closing,
+    /// Has no connection any more; says why.
+    Closed(String),
+}
+
+/// A run with its inputs.
+#[derive(Debug)]
+pub struct Execution<O> {
+    pub run: StartedRun,
+    pub inputs: SmallVec<[Value<O>; 2]>,
+    pub started: Nanos,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome<O> {
+    Value {
+        value: Value<O>,
+        /// As estimated.
+        size_bytes: u64,
+    },
+    Error(ErrorInfo),
+    /// It raised `Reschedule`.
+    Rescheduled,
+    /// It goes on outside its thread: [`super::WorkerShell::finish_detached`] will end it.
+    Detached,
+}
+
+pub(super) struct State<O> {
+    pub(super) core: Worker,
+    pub(super) values: Map<TaskId, Value<O>>,
+    pub(super) functions: Map<FunctionNo, WorkerFunction>,
+    /// Functions whose cached callables are to be forgotten.
+    pub(super) forgotten: Vec<FunctionNo>,
+    pub(super) outbox: Outbox,
+    pub(super) slots: Slots,
+    /// What only a thread that knows the language may drop.
+    pub(super) garbage: Vec<Value<O>>,
+    pub(super) phase: Phase,
+    /// Whether a flush by the IO thread is on its way.
+    pub(super) tick_armed: bool,
+    actions: Vec<Action>,
+    fetches: Vec<Fetch>,
+}
+
+/// A request to a peer, to be made without the lock.
+pub(super) struct Fetch {
+    pub(super) peer: WorkerNo,
+    pub(super) address: String,
+    pub(super) tasks: Vec<TaskId>,
+}
+
+impl<O: LocalObject> State<O> {
+    pub(super) fn new(slots: usize) -> Self {
+        Self {
+            core: Worker::new(Config::default()),
+            values: Map::default(),
+            functions: Map::default(),
+            forgotten: Vec::new(),
+            outbox: Outbox::default(),
+            slots: Slots::new(slots),
+            garbage: Vec::new(),
+            phase: Phase::Starting,
+            tick_armed: false,
+            actions: Vec::new(),
+            fetches: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running(_))
+    }
+
+    /// Carries out what the rules asked for. Call before the lock is released.
+    pub(super) fn settle(&mut self, now: Nanos) -> Vec<Fetch> {
+        if self.core.has_actions() {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.core.drain_actions(&mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(now, action);
+            }
+            self.actions = actions;
+        }
+        std::mem::take(&mut self.fetches)
+    }
+
+    fn carry_out(&mut self, now: Nanos, action: Action) {
+        match action {
+            Action::Send(message) => self.outbox.push(message),
+            Action::ReportDone { task, attempt, size_bytes } => {
+                let value = self.values.get(&task).and_then(Value::inline);
+                let done = TaskDone { task, attempt, size_bytes, duration_ns: 0, value };
+                self.outbox.push_done(now, done);
+            }
+            Action::StoreInline { task, value } => {
+                self.store(task, Value::received(vec![value]));
+            }
+            Action::DropValue(task) => {
+                if let Some(value) = self.values.remove(&task) {
+                    self.discard(value);
+                }
+            }
+            Action::Fetch { peer, address, tasks } => {
+                self.fetches.push(Fetch { peer, address, tasks });
+            }
+        }
+    }
+
+    pub(super) fn store(&mut self, task: TaskId, value: Value<O>) {
+        if let Some(before) = self.values.insert(task, value) {
+            self.discard(before);
+        }
+    }
+
+    pub(super) fn discard(&mut self, value: Value<O>) {
+        if value.holds_object() {
+            self.garbage.push(value);
+        }
+    }
+
+    /// Ends a run.
+    pub(super) fn finish(
+        &mut self,
+        now: Nanos,
+        task: TaskId,
+        attempt: Attempt,
+        started: Nanos,
+        outcome: Outcome<O>,
+    ) {
+        let duration_ns = now.since(started);
+        match outcome {
+            Outcome::Value { value, size_bytes } => {
+                if self.core.on_finished(task, attempt, size_bytes) {
+                    let inline = value.inline();
+                    self.store(task, value);
+                    let done = TaskDone { task, attempt, size_bytes, duration_ns, value: inline };
+                    self.outbox.push_done(now, done);
+                } else {
+                    self.discard(value);
+                }
+            }
+            Outcome::Error(error) => self.core.on_erred(task, attempt, duration_ns, error),
+            Outcome::Rescheduled => self.core.on_rescheduled(task, attempt),
+            Outcome::Detached => self.core.on_seceded(task, attempt),
+        }
+    }
+
+    /// Puts a started run and its inputs together.
+    pub(super) fn equip(&mut self, now: Nanos, run: StartedRun) -> Option<Execution<O>> {
+        let inputs: SmallVec<[Value<O>; 2]> =
+            run.deps.iter().map_while(|dep| self.values.get(dep).cloned()).collect();
+        if inputs.len() == run.deps.len() {
+            return Some(Execution { run, inputs, started: now });
+        }
+        let error = ErrorInfo {
+            type_name: "RuntimeError".into(),
+            message: "an input of the task is not on its worker although it should be".into(),
+            ..ErrorInfo::default()
+        };
+        self.core.on_erred(run.task, run.attempt, 0, error);
+        None
+    }
+
+    /// Takes a value that was fetched, unless one is here.
+    pub(super) fn store_fetched(&mut self, task: TaskId, segments: Vec<Bytes>) -> u64 {
+        let size_bytes = segments.iter().map(|segment| segment.len() as u64).sum();
+        if !self.values.contains_key(&task) {
+            self.values.insert(task, Value::received(segments));
+        }
+        size_bytes
+    }
+
+    /// Sees to garbage when no executor will come by soon.
+    pub(super) fn hand_over_garbage(&self, jobs: &JobQueue<Job>) {
+        if !self.garbage.is_empty() && self.slots.running() == 0 {
+            jobs.push(Job::CollectGarbage);
+        }
+    }
+}

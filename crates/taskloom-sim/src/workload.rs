@@ -1,0 +1,185 @@
+//! Random graphs, and what each of their tasks does.
+
+use crate::rng::{Rng, mix};
+use taskloom_proto::Body;
+
+/// What a task's function does when it is called. Encoded in the task's body, so that a worker
+/// needs to know nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Names the function and its plain arguments.
+    pub identity: u64,
+    pub behaviour: Behaviour,
+    /// Run time in us.
+    pub duration_us: u32,
+    /// Size of the result in bytes: up to 1 KiB it travels inline.
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    Return,
+    /// Raises on the first `n` runs of the whole simulation, then returns.
+    RaiseFirst(u8),
+    RaiseAlways,
+    /// Raises `Reschedule` on the first run.
+    RescheduleOnce,
+    /// Ends the worker's process, on the first `n` runs.
+    KillFirst(u8),
+    KillAlways,
+    /// Leaves its slot half-way, and comes back.
+    Secede,
+}
+
+impl Call {
+    pub fn encode(&self) -> Body {
+        let (tag, number) = match self.behaviour {
+            Behaviour::Return => (0, 0),
+            Behaviour::RaiseFirst(n) => (1, n),
+            Behaviour::RaiseAlways => (2, 0),
+            Behaviour::RescheduleOnce => (3, 0),
+            Behaviour::KillFirst(n) => (4, n),
+            Behaviour::KillAlways => (5, 0),
+            Behaviour::Secede => (6, 0),
+        };
+        let mut body = Body::new();
+        body.extend_from_slice(&self.identity.to_le_bytes());
+        body.extend_from_slice(&[tag, number]);
+        body.extend_from_slice(&self.duration_us.to_le_bytes());
+        body.extend_from_slice(&self.size_bytes.to_le_bytes());
+        body
+    }
+
+    pub fn decode(body: &[u8]) -> Self {
+        let number = |at: usize, len: usize| {
+            let mut raw = [0; 8];
+            raw[..len].copy_from_slice(&body[at..at + len]);
+            u64::from_le_bytes(raw)
+        };
+        let behaviour = match (body[8], body[9]) {
+            (1, n) => Behaviour::RaiseFirst(n),
+            (2, _) => Behaviour::RaiseAlways,
+            (3, _) => Behaviour::RescheduleOnce,
+            (4, n) => Behaviour::KillFirst(n),
+            (5, _) => Behaviour::KillAlways,
+            (6, _) => Behaviour::Secede,
+            _ => Behaviour::Return,
+        };
+        Self {
+            identity: number(0, 8),
+            behaviour,
+            duration_us: number(10, 4) as u32,
+            size_bytes: number(14, 8),
+        }
+    }
+
+    /// The model of calling the function.
+    pub fn value(&self, inputs: impl IntoIterator<Item = u64>) -> u64 {
+        inputs.into_iter().fold(mix(self.identity), |hash, input| mix(hash ^ input.rotate_left(17)))
+    }
+
+    /// Hash of function and arguments, as clients send it.
+    pub fn spec_hash(&self) -> u64 {
+        mix(self.identity ^ 0x5bec)
+    }
+}
+
+/// A task of a graph, by position.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub call: Call,
+    pub deps: Vec<usize>,
+    pub wanted: bool,
+    pub gpu: bool,
+    /// May only run on the worker of this name.
+    pub pinned: Option<u64>,
+    pub retries: u32,
+}
+
+/// Which kinds of trouble a run has; each seed has some of them (swarm testing).
+#[derive(Debug, Clone, Copy)]
+pub struct Trouble {
+    pub raise: bool,
+    pub kill: bool,
+    pub reschedule: bool,
+    pub secede: bool,
+    pub resources: bool,
+    pub pins: bool,
+}
+
+impl Trouble {
+    pub fn random(rng: &mut Rng) -> Self {
+        Self {
+            raise: rng.chance(40),
+            kill: rng.chance(25),
+            reschedule: rng.chance(25),
+            secede: rng.chance(25),
+            resources: rng.chance(30),
+            pins: rng.chance(30),
+        }
+    }
+}
+
+fn behaviour(rng: &mut Rng, trouble: Trouble) -> Behaviour {
+    match rng.below(100) {
+        0..=3 if trouble.raise => Behaviour::RaiseAlways,
+        4..=9 if trouble.raise => Behaviour::RaiseFirst(rng.between(1, 3) as u8),
+        10..=11 if trouble.kill => Behaviour::KillAlways,
+        12..=15 if trouble.kill => Behaviour::KillFirst(rng.between(1, 3) as u8),
+        16..=21 if trouble.reschedule => Behaviour::RescheduleOnce,
+        22..=27 if trouble.secede => Behaviour::Secede,
+        _ => Behaviour::Return,
+    }
+}
+
+/// A random graph; dependencies come before their dependents.
+pub fn graph(rng: &mut Rng, trouble: Trouble, workers: u64, last_identity: &mut u64) -> Vec<Node> {
+    let limit = if rng.chance(10) { 60 } else { 14 };
+    let size = 1 + rng.below(limit) as usize;
+    let shape = rng.below(5);
+    let scale = [5, 50, 500, 20_000][rng.below(4) as usize];
+    (0..size)
+        .map(|position| {
+            *last_identity += 1;
+            let call = Call {
+                identity: *last_identity,
+                behaviour: behaviour(rng, trouble),
+                duration_us: 1 + rng.below(scale) as u32,
+                size_bytes: if rng.chance(50) { 8 } else { 1 << rng.between(11, 24) },
+            };
+            let mut deps = inputs(rng, shape, position);
+            deps.sort_unstable();
+            deps.dedup();
+            Node {
+                call,
+                deps,
+                wanted: position + 1 == size || rng.chance(30),
+                gpu: trouble.resources && rng.chance(20),
+                pinned: (trouble.pins && rng.chance(15)).then(|| rng.below(workers)),
+                retries: if rng.chance(20) { rng.between(1, 4) as u32 } else { 0 },
+            }
+        })
+        .collect()
+}
+
+fn inputs(rng: &mut Rng, shape: u64, position: usize) -> Vec<usize> {
+    if position == 0 {
+        return Vec::new();
+    }
+    let some = |rng: &mut Rng| rng.below(position as u64) as usize;
+    match shape {
+        // Independent.
+        0 => Vec::new(),
+        // A chain.
+        1 => vec![position - 1],
+        // A tree towards the last.
+        2 => {
+            let first = 2 * position;
+            [first, first + 1].into_iter().filter_map(|n| position.checked_sub(n % 7 + 1)).collect()
+        }
+        // Everything into one, now and then.
+        3 if rng.chance(25) => (0..position).collect(),
+        3 => Vec::new(),
+        _ => (0..rng.below(4)).map(|_| some(rng)).collect(),
+    }
+}

@@ -1,0 +1,18 @@
+"""Where code runs: the worker and the task that it is part of, as context variables.
+
+Light on purpose: worker processes import it before anything else.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: The :class:`taskloom.worker.Worker` whose task, or whose thread, this is.
+current_worker: ContextVar[Any] = ContextVar("taskloom_worker")
+
+#: The coroutine task that this is. Tasks in executor threads are known by their thread.
+current_run: ContextVar[Any] = ContextVar("taskloom_run")

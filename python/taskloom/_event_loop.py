@@ -1,0 +1,95 @@
+"""The event loop of a worker: coroutine tasks run here, beside the executor threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any
+
+from taskloom._context import current_run
+from taskloom._taskloom import DetachedRun, finish_coroutine
+
+
+class WorkerLoop:
+    """An asyncio loop in a thread of its own, started at first use.
+
+    Parameters
+    ----------
+    name : name of the thread
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        # The loop itself holds tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        """Run a task's coroutine in the context it was made in."""
+        context.run(current_run.set, run)
+        loop = self.running_loop()
+        loop.call_soon_threadsafe(self._begin, run, coroutine, context)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the loop and wait for its result in the calling thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.running_loop()).result()
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop; its thread is started by the first who asks."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def stop(self) -> None:
+        """End the loop; tasks that are still in it are cancelled."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        loop.call_soon_threadsafe(self._cancel_all, loop)
+        if thread is not threading.current_thread():
+            thread.join(1)
+
+    def _main(self) -> None:
+        loop = self._loop
+        assert loop is not None
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        loop.close()
+
+    def _cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        for task in self._tasks:
+            task.cancel()
+        # Two turns: one to deliver the cancellations, one for what they schedule.
+        loop.call_soon(loop.call_soon, loop.stop)
+
+    def _begin(
+        self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._watch(run, coroutine), context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            result = await coroutine
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
+            # Frame 0 is this method.
+            finish_coroutine(run, None, error.with_traceback(_below(error)))
+        else:
+            finish_coroutine(run, result)
+
+
+def _below(error: BaseException) -> Any:
+    traceback = error.__traceback__
+    return traceback.tb_next if traceback is not None and traceback.tb_next else traceback

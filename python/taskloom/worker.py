@@ -1,0 +1,186 @@
+"""The worker as tasks see it, and as ``LocalCluster(processes=False)`` starts it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+
+from taskloom._context import current_worker
+from taskloom._taskloom import CoreWorker, current_task_key
+
+# Not from `typing`: importing that takes as long as all the rest of a worker's start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from taskloom._event_loop import WorkerLoop
+
+__all__ = ["Worker", "get_worker"]
+
+#: How long closing waits for threads that are in no task, in seconds.
+_JOIN_S = 1.0
+
+_running: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+class Worker:
+    """A worker of this process.
+
+    Parameters
+    ----------
+    core : the worker's engine, not started
+
+    Attributes
+    ----------
+    data : dict, for tasks and ``Client.run`` functions to keep things in; the worker ignores it
+    """
+
+    def __init__(self, core: CoreWorker) -> None:
+        self._core = core
+        self._own_directory: str | None = None
+        self.data: dict[Any, Any] = {}
+        core.set_owner(self)
+
+    def start(self, scheduler: Any) -> None:
+        """Connect to a scheduler and run tasks until closed.
+
+        Parameters
+        ----------
+        scheduler : address, or a scheduler of this process
+
+        Raises
+        ------
+        ConnectionError
+            Nobody answers at the address, or it refused the connection.
+        RuntimeError
+            The scheduler did not accept the worker.
+        """
+        self._core.start(scheduler)
+        _running.add(self)
+
+    @property
+    def address(self) -> str:
+        """Where the worker serves data, such as ``tcp://127.0.0.1:40123``. It names the worker."""
+        return self._core.address
+
+    @property
+    def worker_address(self) -> str:
+        """The same as :attr:`address`."""
+        return self._core.address
+
+    @property
+    def name(self) -> Any:
+        """The worker's name in the cluster; an int where it was numbered."""
+        name = self._core.name
+        return int(name) if name.isdecimal() and str(int(name)) == name else name
+
+    @property
+    def id(self) -> str:
+        """Unique in the cluster's life: a worker that is started anew has another."""
+        return f"{self._core.name}-{self._core.number}"
+
+    @property
+    def nthreads(self) -> int:
+        """How many tasks run at the same time."""
+        return self._core.nthreads
+
+    @property
+    def memory_limit(self) -> int | None:
+        """In bytes; ``None`` means no limit."""
+        return self._core.memory_limit or None
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The abstract resources that the worker offers."""
+        return self._core.resources
+
+    @property
+    def total_resources(self) -> dict[str, float]:
+        """The same as :attr:`resources`."""
+        return self._core.resources
+
+    @property
+    def status(self) -> str:
+        """``init``, ``running``, ``closing`` or ``closed``."""
+        return self._core.status
+
+    @property
+    def local_directory(self) -> str:
+        """A directory for files of the worker; made at first use, removed at the end."""
+        directory = self._core.local_directory
+        if directory:
+            os.makedirs(directory, exist_ok=True)
+            return directory
+        if self._own_directory is None:
+            import tempfile
+
+            prefix = f"taskloom-worker-{self._core.name.replace(os.sep, '-')}-"
+            self._own_directory = tempfile.mkdtemp(prefix=prefix)
+        return self._own_directory
+
+    def get_current_task(self) -> Any:
+        """The key of the task that the caller is part of.
+
+        Raises
+        ------
+        ValueError
+            The caller is in no task.
+        """
+        key = current_task_key()
+        if key is None:
+            raise ValueError("not inside a task")
+        return key
+
+    def loop_thread(self) -> WorkerLoop:
+        """The event loop that runs the worker's coroutine tasks."""
+        loop: WorkerLoop = self._core.event_loop()
+        return loop
+
+    def drain(self, limit_s: float) -> bool:
+        """Take no further tasks and wait for those that run; whether all ended in time."""
+        return self._core.drain(limit_s)
+
+    def close(self, reason: str = "the worker was closed") -> None:
+        """Leave the cluster. Tasks that run are not waited for; results here are lost."""
+        _running.discard(self)
+        self._core.close(reason)
+        threads, event_loop = self._core.take_apart()
+        if event_loop is not None:
+            event_loop.stop()
+        deadline = _JOIN_S / max(len(threads), 1)
+        for thread in threads:
+            thread.join(deadline)
+        self.remove_own_directory()
+
+    def remove_own_directory(self) -> None:
+        """Remove :attr:`local_directory` if nobody else chose it."""
+        directory, self._own_directory = self._own_directory, None
+        if directory is not None:
+            import shutil
+
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name!r} {self.address} {self.status} threads: {self.nthreads}>"
+
+
+@atexit.register
+def _close_all() -> None:
+    """Threads that return to a finished interpreter would hang or crash."""
+    for worker in list(_running):
+        worker.close("the process ends")
+
+
+def get_worker() -> Worker:
+    """Get the worker that runs the calling task.
+
+    Raises
+    ------
+    ValueError
+        The caller is in no task.
+    """
+    worker: Worker | None = current_worker.get(None)
+    if worker is None:
+        raise ValueError("no worker found: get_worker() works inside tasks")
+    return worker
