@@ -67,7 +67,7 @@ test-python: build $(STAMPS)/dev ## the Python API on real clusters, the example
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-dask: build $(STAMPS)/dev ## dask's own tests on taskloom; the short list, or all with DASK_TESTS=all
-	$(BIN)/python tests/dask/run.py $(if $(filter all,$(DASK_TESTS)),--all,--subset)
+	$(BIN)/python tests/dask/run.py $(if $(filter all,$(DASK_TESTS)),,--subset)
 
 bench: build $(STAMPS)/bench ## the table of docs/benchmarks.md; BENCH_ARGS="--quick" for a short look
 	$(BIN)/python -m benches $(BENCH_ARGS)

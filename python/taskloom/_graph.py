@@ -21,6 +21,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.utils import ensure_dict, format_bytes, parse_timedelta
 
 from taskloom import _taskloom
+from taskloom._options import refuse_actors, worker_names
 
 if TYPE_CHECKING:
     from taskloom.client import Client
@@ -32,7 +33,7 @@ __all__ = ["compute", "get", "order", "persist"]
 _OPTION_NAMES = ("workers", "allow_other_workers", "resources", "retries", "priority")
 
 
-# A larger graph gets a warning: somebody put data into it.
+# More large objects in the tasks of a graph get a warning.
 _LARGE_GRAPH_BYTES = 10_000_000
 
 
@@ -240,8 +241,7 @@ class _Options:
         priority: int,
         actors: Any,
     ) -> None:
-        if actors:
-            raise NotImplementedError("taskloom does not offer actors in graphs")
+        refuse_actors(None, actors)
         if allow_other_workers not in (True, False, None):
             raise TypeError("allow_other_workers= must be True, False, or None")
         given = {
@@ -272,12 +272,9 @@ class _Options:
 
 def _normalized(options: Mapping[str, Any]) -> _TaskOptions:
     """Options as a value that can be compared."""
-    workers = options.get("workers") or ()
-    if isinstance(workers, (str, int)):
-        workers = (workers,)
     resources = options.get("resources") or {}
     return _TaskOptions(
-        tuple(str(worker) for worker in workers),
+        tuple(worker_names(options.get("workers"))),
         bool(options.get("allow_other_workers")),
         tuple(sorted((str(name), float(amount)) for name, amount in resources.items())),
         int(options.get("retries") or 0),
@@ -293,12 +290,12 @@ def _submit(
     table, of_key = options.table(graph.annotations)
     fifo_timeout_us = int(parse_timedelta(fifo_timeout, default="s") * 1e6)
     cores = [_taskloom.CoreOptions(*entry) for entry in table]
-    futures, size_bytes = _taskloom.submit_graph(
+    futures, large_bytes = _taskloom.submit_graph(
         client._core, graph.tasks, names, cores, of_key, fifo_timeout_us
     )
-    if size_bytes > _LARGE_GRAPH_BYTES:
+    if large_bytes > _LARGE_GRAPH_BYTES:
         warnings.warn(
-            f"the graph takes {format_bytes(size_bytes)}: large objects are part of its tasks. "
+            f"the graph's tasks carry {format_bytes(large_bytes)} of large objects. "
             "Load data inside tasks, or scatter it and pass futures, to send it once.",
             stacklevel=4,
         )

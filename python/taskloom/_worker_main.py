@@ -39,17 +39,22 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
     worker = Worker(core)
     try:
         worker.start(scheduler)
+    except _Stop:
+        # Connected or not: nothing that runs here is worth waiting for.
+        core.close("the worker was asked to stop")
+        return 0
     except (OSError, RuntimeError) as error:
         print(f"taskloom worker: {error}", file=sys.stderr, flush=True)
         return 1
     try:
         # Blocks without a timeout; a signal's handler runs, and raises, here.
         os.read(closed, 1)
+        stop.again = True
     except _Stop:
         stop.again = True
         _drain(worker)
     worker.remove_own_directory()
-    return 0
+    return _exit_code(core)
 
 
 class _Stop(BaseException):
@@ -69,6 +74,14 @@ class _StopSignals:
         if self.again:
             os._exit(128 + number)
         raise _Stop
+
+
+def _exit_code(core: CoreWorker) -> int:
+    end = core.wait_closed(0.0)
+    if end is None or end[1]:
+        return 0
+    print(f"taskloom worker: lost the scheduler: {end[0]}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _drain(worker: Worker) -> None:

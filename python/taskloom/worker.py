@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
+from _thread import get_ident
 
 from taskloom._context import current_worker
 from taskloom._taskloom import CoreWorker, current_task_key
@@ -39,7 +40,13 @@ class Worker:
     def __init__(self, core: CoreWorker) -> None:
         self._core = core
         self._own_directory: str | None = None
+        #: The client of this worker's tasks, made when one of them asks for it.
+        self._client: Any = None
+        #: The scheduler's address, once started.
+        self.scheduler = ""
         self.data: dict[Any, Any] = {}
+        #: The address, or the scheduler of this process, that :meth:`start` was given.
+        self.scheduler: Any = None
         core.set_owner(self)
 
     def start(self, scheduler: Any) -> None:
@@ -56,6 +63,9 @@ class Worker:
         RuntimeError
             The scheduler did not accept the worker.
         """
+        self.scheduler = scheduler
+        # Before the start: a task that runs at once may want a client.
+        self.scheduler = scheduler if isinstance(scheduler, str) else scheduler.address
         self._core.start(scheduler)
         _running.add(self)
 
@@ -144,13 +154,17 @@ class Worker:
     def close(self, reason: str = "the worker was closed") -> None:
         """Leave the cluster. Tasks that run are not waited for; results here are lost."""
         _running.discard(self)
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
         self._core.close(reason)
         threads, event_loop = self._core.take_apart()
         if event_loop is not None:
             event_loop.stop()
         deadline = _JOIN_S / max(len(threads), 1)
         for thread in threads:
-            thread.join(deadline)
+            if thread.ident != get_ident():
+                thread.join(deadline)
         self.remove_own_directory()
 
     def remove_own_directory(self) -> None:

@@ -346,7 +346,14 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<crate::cluster::CoreScheduler>()?;
     module.add_class::<crate::cluster::CoreSupervisor>()?;
     module.add_function(wrap_pyfunction!(crate::scatter::content_token, module)?)?;
+    module.add_function(wrap_pyfunction!(key_split, module)?)?;
     module.add_function(wrap_pyfunction!(dumps, module)?)
+}
+
+/// The group name of a key: the words before its token.
+#[pyfunction]
+fn key_split(key: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(encode_key(key)?.prefix())
 }
 
 /// Pickle an object: by the plain pickler, or by value with cloudpickle where that is needed.

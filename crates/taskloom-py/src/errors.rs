@@ -34,6 +34,12 @@ fn cancelled(py: Python<'_>, why: &Cancellation, key: &Key) -> PyErr {
     raise(py, "FutureCancelledError", (key, &why.reason, message))
 }
 
+/// The future let go of its result.
+pub fn released(py: Python<'_>, key: &Key) -> PyErr {
+    let why = Cancellation { reason: "released".into(), ..Cancellation::default() };
+    cancelled(py, &why, key)
+}
+
 fn refused(py: Python<'_>, text: &str) -> PyErr {
     raise(py, "KeyCollisionError", (text,))
 }

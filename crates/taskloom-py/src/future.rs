@@ -1,6 +1,6 @@
 //! The Rust half of `taskloom.Future`: a reference to a key's entry.
 
-use crate::errors::failure;
+use crate::errors::{failure, released};
 use crate::gather::{GatherRounds, decode};
 use crate::keys::decode_key;
 use crate::waiting::{Operation, deadline_after};
@@ -48,6 +48,17 @@ impl CoreFuture {
             Some(held) => held.clone(),
             None => self.client.hold(&self.entry),
         }
+    }
+}
+
+impl CoreFuture {
+    /// A reference to a result that is still kept.
+    ///
+    /// # Errors
+    /// `FutureCancelledError` after `release()`.
+    pub fn live(&self, py: Python<'_>) -> PyResult<Held> {
+        let held = self.held.lock().clone();
+        held.ok_or_else(|| released(py, &self.entry.key))
     }
 }
 
@@ -113,22 +124,23 @@ impl CoreFuture {
     /// Block until the task ends; return its result or raise its exception.
     #[pyo3(signature = (timeout=None))]
     fn _result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let held = self.live(py)?;
         if let Outcome::Inline(value) = self.entry.outcome() {
             return decode(py, Gathered::Value(vec![value]), &self.entry.key);
         }
-        let rounds = GatherRounds::single(&self.client, self.hold());
+        let rounds = GatherRounds::single(&self.client, held);
         Operation::run(py, &rounds, deadline_after(timeout))
     }
 
     /// As ``_result``, for event loops.
-    fn _result_operation(&self) -> Operation {
-        Operation::new(GatherRounds::single(&self.client, self.hold()))
+    fn _result_operation(&self, py: Python<'_>) -> PyResult<Operation> {
+        Ok(Operation::new(GatherRounds::single(&self.client, self.live(py)?)))
     }
 
     /// The result, when it is known without waiting: ``(True, result)``.
     fn _peek(&self, py: Python<'_>) -> PyResult<(bool, Option<Py<PyAny>>)> {
         match self.entry.outcome() {
-            Outcome::Inline(value) => {
+            Outcome::Inline(value) if self.held.lock().is_some() => {
                 let value = decode(py, Gathered::Value(vec![value]), &self.entry.key)?;
                 Ok((true, Some(value)))
             }

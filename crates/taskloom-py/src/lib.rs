@@ -8,6 +8,7 @@ mod cluster;
 mod errors;
 mod future;
 mod gather;
+mod graph;
 mod options;
 mod questions;
 mod scatter;
@@ -32,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     client::register(module)?;
+    graph::register(module)?;
     cli::register(module)?;
     worker::register(module)
 }

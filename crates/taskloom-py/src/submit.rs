@@ -49,6 +49,7 @@ impl Dependencies for FutureDeps<'_> {
         if let Some(from_end) = known {
             return Ok((self.held.len() - 1 - from_end) as u32);
         }
+        future.live(object.py())?;
         self.held.push(self.client.hold(future));
         Ok((self.held.len() - 1) as u32)
     }

@@ -20,16 +20,17 @@ use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-use taskloom_runtime::ConnectOptions;
+use std::time::{Duration, Instant};
 use taskloom_runtime::executing::{ExecutingTable, Progress};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
 use taskloom_runtime::worker::{Phase, SchedulerAt, WorkerConfig, WorkerError, WorkerShell};
+use taskloom_runtime::{ConnectError, ConnectOptions};
 use taskloom_types::{Amount, Attempt, FunctionNo, Resources, TaskId};
 
 /// How long a worker waits for a scheduler that does not listen yet.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
+const CONNECT_STEP: Duration = Duration::from_millis(500);
 
 /// What the threads of a worker share.
 pub struct Inner {
@@ -199,11 +200,35 @@ fn set_context_variable<'py>(
     Ok(())
 }
 
-fn to_py_err(error: WorkerError) -> PyErr {
-    match error {
-        WorkerError::Connect(_) => PyConnectionError::new_err(error.to_string()),
-        WorkerError::Listen(_) => PyOSError::new_err(error.to_string()),
-        WorkerError::Refused { .. } => PyRuntimeError::new_err(error.to_string()),
+/// Why a worker did not start.
+enum StartError {
+    Worker(WorkerError),
+    /// A thread could not be started.
+    Python(PyErr),
+}
+
+impl From<WorkerError> for StartError {
+    fn from(error: WorkerError) -> Self {
+        Self::Worker(error)
+    }
+}
+
+impl From<PyErr> for StartError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+impl From<StartError> for PyErr {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Python(error) => error,
+            StartError::Worker(error) => match error {
+                WorkerError::Connect(_) => PyConnectionError::new_err(error.to_string()),
+                WorkerError::Listen(_) => PyOSError::new_err(error.to_string()),
+                WorkerError::Refused { .. } => PyRuntimeError::new_err(error.to_string()),
+            },
+        }
     }
 }
 
@@ -249,19 +274,36 @@ impl CoreWorker {
     }
 
     /// Connects, registers, starts the threads; returns once the scheduler has accepted.
-    pub fn start_at(&self, py: Python<'_>, scheduler: SchedulerAt<'_>) -> PyResult<()> {
+    fn start_at(&self, py: Python<'_>, scheduler: SchedulerAt<'_>) -> Result<(), StartError> {
         let shell = &self.inner.shell;
-        py.detach(|| shell.start(scheduler)).map_err(to_py_err)?;
+        py.detach(|| shell.start(scheduler))?;
         self.inner.start_thread(py, "taskloom-service", serializer::serve_jobs)?;
         for _ in 0..shell.config().nthreads.max(1) {
             shell.add_executor();
             self.inner.start_executor(py).inspect_err(|_| shell.executor_failed_to_start())?;
         }
-        py.detach(|| shell.wait_registered()).map_err(to_py_err)?;
+        py.detach(|| shell.wait_registered())?;
         if let Some(table) = self.inner.table {
             table.set_progress(Progress::Ready);
         }
         Ok(())
+    }
+}
+
+impl CoreWorker {
+    /// Waits for the scheduler in short steps, so that signals are seen meanwhile.
+    fn start_by_address(&self, py: Python<'_>, address: &str) -> PyResult<()> {
+        let deadline = Instant::now() + CONNECT_TIME;
+        let options = ConnectOptions { timeout: CONNECT_STEP, retry: true };
+        loop {
+            py.check_signals()?;
+            match self.start_at(py, SchedulerAt::Address(address, options)) {
+                Err(StartError::Worker(WorkerError::Connect(ConnectError::Unreachable {
+                    ..
+                }))) if Instant::now() < deadline => {}
+                result => return result.map_err(PyErr::from),
+            }
+        }
     }
 }
 
@@ -303,11 +345,9 @@ impl CoreWorker {
     /// Connect to a scheduler, by its address or in this process, and run tasks until closed.
     fn start(&self, py: Python<'_>, scheduler: &Bound<'_, PyAny>) -> PyResult<()> {
         if let Ok(local) = scheduler.cast::<CoreScheduler>() {
-            return self.start_at(py, SchedulerAt::ThisProcess(local.get().handle()));
+            return Ok(self.start_at(py, SchedulerAt::ThisProcess(local.get().handle()))?);
         }
-        let scheduler: &str = scheduler.extract()?;
-        let options = ConnectOptions { timeout: CONNECT_TIME, retry: true };
-        self.start_at(py, SchedulerAt::Address(scheduler, options))
+        self.start_by_address(py, scheduler.extract()?)
     }
 
     /// Writes one byte to the file descriptor when the worker is closed, then closes it. The
@@ -354,11 +394,13 @@ impl CoreWorker {
         self.inner.event_loop(py)
     }
 
-    /// Waits until the worker is closed; the reason, or `None` when the time is over before.
+    /// Waits until the worker is closed: why, and whether it was in order (otherwise the
+    /// connection was lost). `None` when the time is over before.
     #[pyo3(signature = (timeout_s=None))]
-    fn wait_closed(&self, py: Python<'_>, timeout_s: Option<f64>) -> Option<String> {
+    fn wait_closed(&self, py: Python<'_>, timeout_s: Option<f64>) -> Option<(String, bool)> {
         let timeout = timeout_s.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::ZERO));
-        py.detach(|| self.inner.shell.wait_closed(timeout))
+        let end = py.detach(|| self.inner.shell.wait_closed(timeout));
+        end.map(|end| (end.reason, end.in_order))
     }
 
     #[getter]

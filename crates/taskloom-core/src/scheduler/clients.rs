@@ -138,7 +138,7 @@ impl Scheduler {
             lost: why.lost,
         };
         let message = SchedulerToClient::Cancelled(cancelled);
-        self.outbox.to_client(client, &mut record.last_action, message);
+        self.outbox.send_client(client, &mut record.last_action, message);
     }
 
     /// Erred tasks are tried again, from the first cause on.

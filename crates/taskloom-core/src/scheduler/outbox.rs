@@ -20,7 +20,7 @@ impl Outbox {
         self.actions.push(action);
     }
 
-    pub fn to_client(&mut self, client: ClientId, last: &mut usize, message: SchedulerToClient) {
+    pub fn send_client(&mut self, client: ClientId, last: &mut usize, message: SchedulerToClient) {
         *last = self.base + self.actions.len();
         self.actions.push(Action::ToClient(client, message));
     }
@@ -30,10 +30,10 @@ impl Outbox {
             list.push(ready);
             return;
         }
-        self.to_client(client, last, SchedulerToClient::Ready(vec![ready]));
+        self.send_client(client, last, SchedulerToClient::Ready(vec![ready]));
     }
 
-    pub fn to_worker(&mut self, worker: &mut WorkerRecord, message: SchedulerToWorker) {
+    pub fn send_worker(&mut self, worker: &mut WorkerRecord, message: SchedulerToWorker) {
         worker.last_action = self.base + self.actions.len();
         self.actions.push(Action::ToWorker(worker.number, message));
     }
@@ -45,7 +45,7 @@ impl Outbox {
             list.push(task);
             return;
         }
-        self.to_worker(worker, SchedulerToWorker::Compute(vec![task]));
+        self.send_worker(worker, SchedulerToWorker::Compute(vec![task]));
     }
 
     pub fn free(&mut self, worker: &mut WorkerRecord, task: TaskId) {
@@ -55,7 +55,7 @@ impl Outbox {
             list.push(task);
             return;
         }
-        self.to_worker(worker, SchedulerToWorker::Free(vec![task]));
+        self.send_worker(worker, SchedulerToWorker::Free(vec![task]));
     }
 
     fn remembered(&mut self, index: usize) -> Option<&mut Action> {

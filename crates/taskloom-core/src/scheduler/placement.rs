@@ -382,7 +382,7 @@ impl Scheduler {
                 name: function.name.clone(),
                 payload: function.payload.clone(),
             });
-            self.outbox.to_worker(&mut self.workers[slot], message);
+            self.outbox.send_worker(&mut self.workers[slot], message);
         }
     }
 

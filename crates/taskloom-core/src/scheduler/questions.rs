@@ -74,7 +74,7 @@ impl Scheduler {
         let Some(record) = self.clients.get_mut(&client) else { return };
         let ClientRecord { last_action, .. } = record;
         let message = SchedulerToClient::Reply(Reply { id, answer });
-        self.outbox.to_client(client, last_action, message);
+        self.outbox.send_client(client, last_action, message);
     }
 
     pub(super) fn on_request(&mut self, client: ClientId, request: Request) {
@@ -104,7 +104,7 @@ impl Scheduler {
         let number = self.questions.last_run;
         for slot in &slots {
             let call = RunCall { request: number, payload: run.payload.clone() };
-            self.outbox.to_worker(&mut self.workers[*slot], SchedulerToWorker::Run(call));
+            self.outbox.send_worker(&mut self.workers[*slot], SchedulerToWorker::Run(call));
         }
         if run.no_wait || slots.is_empty() {
             self.answer(client, request, Answer::ok(Value::Map(vec![])));
@@ -230,7 +230,7 @@ impl Scheduler {
         for slot in self.workers.slots().collect::<Vec<_>>() {
             let worker = &mut self.workers[slot];
             worker.end_expected = true;
-            self.outbox.to_worker(worker, SchedulerToWorker::Close(closing.clone()));
+            self.outbox.send_worker(worker, SchedulerToWorker::Close(closing.clone()));
         }
         let mut clients: Vec<ClientId> = self.clients.keys().copied().collect();
         clients.sort_unstable();
@@ -306,7 +306,7 @@ impl Scheduler {
             let worker = &mut self.workers[slot];
             let name = worker.info.name.clone();
             let closing = Closing { reason: "the worker was retired".into() };
-            self.outbox.to_worker(worker, SchedulerToWorker::Close(closing));
+            self.outbox.send_worker(worker, SchedulerToWorker::Close(closing));
             let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
             supervisors.sort_unstable();
             for supervisor in supervisors {

@@ -129,7 +129,7 @@ impl Scheduler {
             let attempt = task.attempt;
             let message = TaskAttempt { task: self.tasks.id(index), attempt };
             let worker = &mut self.workers[victim];
-            self.outbox.to_worker(worker, SchedulerToWorker::Retract(message));
+            self.outbox.send_worker(worker, SchedulerToWorker::Retract(message));
         }
     }
 

@@ -125,7 +125,7 @@ impl Scheduler {
             let worker = &mut self.workers[slot];
             if worker.functions.remove(&number) {
                 let message = SchedulerToWorker::ForgetFunctions(vec![number]);
-                self.outbox.to_worker(worker, message);
+                self.outbox.send_worker(worker, message);
             }
         }
     }
@@ -441,7 +441,7 @@ impl Scheduler {
         let key = spec.key.clone();
         let collision = Collision { handle: spec.handle, key, kept, refused };
         let message = SchedulerToClient::Collision(collision);
-        self.outbox.to_client(client, &mut record.last_action, message);
+        self.outbox.send_client(client, &mut record.last_action, message);
         record.is_strict
     }
 

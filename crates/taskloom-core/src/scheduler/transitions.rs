@@ -263,7 +263,7 @@ impl Scheduler {
         let dep = self.tasks.id(dep);
         if let Some(worker) = self.workers.get_mut(slot) {
             let message = SchedulerToWorker::Holders(DepHolders { dep, holders, value });
-            self.outbox.to_worker(worker, message);
+            self.outbox.send_worker(worker, message);
         }
     }
 
@@ -273,7 +273,7 @@ impl Scheduler {
         if self.workers[to].peers.insert(number) {
             let address = self.workers[peer].info.address.clone();
             let message = SchedulerToWorker::Peer(PeerAddress { worker: number, address });
-            self.outbox.to_worker(&mut self.workers[to], message);
+            self.outbox.send_worker(&mut self.workers[to], message);
         }
         number
     }
@@ -295,7 +295,7 @@ impl Scheduler {
             if task.value.is_none() && record.peers.insert(number) {
                 let address = worker.info.address.clone();
                 let message = SchedulerToClient::Peer(PeerAddress { worker: number, address });
-                self.outbox.to_client(client, &mut record.last_action, message);
+                self.outbox.send_client(client, &mut record.last_action, message);
             }
         }
         let ready = KeyReady {
@@ -455,7 +455,7 @@ impl Scheduler {
         let Some(record) = self.clients.get_mut(&client) else { return };
         let erred = KeyErred { handles: vec![handle], error: (*error).clone() };
         let message = SchedulerToClient::Erred(erred);
-        self.outbox.to_client(client, &mut record.last_action, message);
+        self.outbox.send_client(client, &mut record.last_action, message);
     }
 
     /// The last copy of a result is gone. It is made again if somebody needs it.
@@ -504,17 +504,17 @@ impl Scheduler {
         for want in self.tasks[index].wants.clone() {
             let Some(record) = self.clients.get_mut(&want.client) else { continue };
             let message = SchedulerToClient::Pending(Handles { handles: vec![want.handle] });
-            self.outbox.to_client(want.client, &mut record.last_action, message);
+            self.outbox.send_client(want.client, &mut record.last_action, message);
         }
     }
 
     /// Cancels a task for everybody, and all that depend on it.
     fn drop_task(&mut self, index: u32, why: &Arc<DropReason>) {
-        if let Some(client) = why.by {
-            if self.tasks[index].wants.iter().any(|want| want.client != client) {
-                self.cancel_for_one(client, index, why);
-                return;
-            }
+        if let Some(client) = why.by
+            && self.tasks[index].wants.iter().any(|want| want.client != client)
+        {
+            self.cancel_for_one(client, index, why);
+            return;
         }
         let wants = std::mem::take(&mut self.tasks[index].wants);
         for want in wants {
@@ -527,17 +527,16 @@ impl Scheduler {
                 lost: why.lost,
             };
             let message = SchedulerToClient::Cancelled(cancelled);
-            self.outbox.to_client(want.client, &mut record.last_action, message);
+            self.outbox.send_client(want.client, &mut record.last_action, message);
         }
         self.end_detached(index);
         // First those that need it: the steps are drawn last in, first out.
         self.steps.push(Step::Relax(index));
         for position in 0..self.tasks[index].dependents.len() {
             let id = self.tasks[index].dependents[position];
-            if let Some(dependent) = self.tasks.get(id) {
-                if self.tasks[dependent].state.is_active() {
-                    self.steps.push(Step::Drop(dependent, why.clone()));
-                }
+            let Some(dependent) = self.tasks.get(id) else { continue };
+            if self.tasks[dependent].state.is_active() {
+                self.steps.push(Step::Drop(dependent, why.clone()));
             }
         }
         // What an open submission keeps must not run: its inputs or its own data are gone.

@@ -84,7 +84,7 @@ impl Scheduler {
         let mut worker = WorkerRecord::new(number, info, self.now);
         let heartbeat_ms = self.heartbeat_ms_for(self.workers.len() + 1);
         let registered = Registered { worker: number, heartbeat_ms };
-        self.outbox.to_worker(&mut worker, SchedulerToWorker::Registered(registered));
+        self.outbox.send_worker(&mut worker, SchedulerToWorker::Registered(registered));
         let slot = self.workers.insert(worker);
         self.refresh_classes();
         self.mark_spare(slot);

@@ -4,7 +4,6 @@ use super::buffers::SegmentBuffer;
 use super::{MAX_DEPTH, pickle, tag};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,

@@ -26,6 +26,10 @@ type Dumped = (Vec<u8>, Vec<u8>, String, String, String);
 #[must_use]
 pub fn encode_error(py: Python<'_>, error: &PyErr) -> ErrorInfo {
     let dump = || -> PyResult<Dumped> {
+        // Caught exceptions hold their traceback beside the object.
+        if let Some(traceback) = error.traceback(py) {
+            error.value(py).setattr(intern!(py, "__traceback__"), traceback)?;
+        }
         module(py)?.call_method1(intern!(py, "dump_error"), (error.value(py),))?.extract()
     };
     match dump() {

@@ -43,8 +43,8 @@ fn order_graph(inputs: Vec<Vec<u32>>) -> PyResult<Vec<u32>> {
         .map_err(|cycle| PyRuntimeError::new_err(format!("cycle of nodes: {:?}", cycle.path)))
 }
 
-/// Sends what the wanted keys of a graph need. Returns a future for each wanted key, and the
-/// size of all calls in bytes, without their functions.
+/// Sends what the wanted keys of a graph need. Returns a future for each wanted key, and how
+/// many bytes the tasks take that carry large objects.
 ///
 /// `options` are all that occur; `option_of` names their positions by key, where it is not the
 /// first.
@@ -65,5 +65,5 @@ fn submit_graph<'py>(
     let submission = GraphSubmission { graph, wanted, options, option_of, fifo_us };
     let submitted = send::submit_graph(&core.client, &FUNCTIONS, submission)?;
     let futures = submitted.futures.into_iter().map(|held| core.future(py, held));
-    Ok((futures.collect::<PyResult<_>>()?, submitted.size_bytes))
+    Ok((futures.collect::<PyResult<_>>()?, submitted.large_bytes))
 }

@@ -24,6 +24,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 /// Tasks in a piece.
 const PIECE: usize = 1000;
 
+/// Tasks from this size on, in bytes, are reported as large.
+const LARGE_TASK: usize = 64 * 1024;
+
 /// A graph as the Python side hands it over.
 pub struct GraphSubmission<'a, 'py> {
     /// Key to dask node, or to a task of tuples.
@@ -41,8 +44,8 @@ pub struct GraphSubmission<'a, 'py> {
 pub struct Submitted {
     /// One for each wanted key.
     pub futures: Vec<Held>,
-    /// Size of all calls, without their functions.
-    pub size_bytes: usize,
+    /// Size of the tasks that carry large objects.
+    pub large_bytes: usize,
 }
 
 /// The client's side of the conversion.
@@ -86,7 +89,13 @@ pub fn submit_graph<'py>(
     let py = submission.graph.py();
     // Entries that the graph uses stay alive until it is sent.
     let held: RefCell<HashMap<Handle, Held>> = RefCell::default();
+    // Keys that nobody holds any more are given up first: their results are not to be used.
+    drop(client.submission());
+    let holds_keys = client.held_keys() > 0;
     let known = |key: &Bound<'py, PyAny>| -> PyResult<Option<Handle>> {
+        if !holds_keys {
+            return Ok(None);
+        }
         let Some(found) = client.find(&encode_key(key)?) else { return Ok(None) };
         let handle = found.entry().handle;
         held.borrow_mut().insert(handle, found);
@@ -119,7 +128,7 @@ pub fn submit_graph<'py>(
         Ok(held.clone())
     };
     let futures = submission.wanted.iter().map(future).collect::<PyResult<_>>()?;
-    Ok(Submitted { futures, size_bytes: sender.size_bytes })
+    Ok(Submitted { futures, large_bytes: sender.large_bytes })
 }
 
 /// Things that the tasks of a piece name by position.
@@ -175,7 +184,7 @@ struct Sender<'a> {
     wanted: Vec<Held>,
     piece: Piece,
     prefixes: Prefixes,
-    size_bytes: usize,
+    large_bytes: usize,
     is_finished: bool,
     has_sent: bool,
 }
@@ -192,7 +201,7 @@ impl<'a> Sender<'a> {
             wanted: Vec::new(),
             piece: Piece::default(),
             prefixes: Prefixes::default(),
-            size_bytes: 0,
+            large_bytes: 0,
             is_finished: false,
             has_sent: false,
         }
@@ -242,7 +251,9 @@ impl<'a> Sender<'a> {
             flags |= TaskSpec::COROUTINE;
         }
         let prefix = self.prefixes.of(&node.key, &key);
-        self.size_bytes += lowered.body.len();
+        if lowered.body.len() >= LARGE_TASK {
+            self.large_bytes += lowered.body.len();
+        }
         self.key_hashes[number as usize] = xxh3_64(key.as_bytes());
         let spec_hash = self.spec_hash(&lowered);
         let functions = lowered.functions.iter().map(|id| self.piece.functions.of(id)).collect();

@@ -298,9 +298,17 @@ impl Party {
 
     /// Closes, and says why to those who cannot see it from the connection's end.
     fn last_words(&mut self, reason: &str) {
-        if let (Way::Socket(channel), Role::Client) = (&self.way, self.role) {
-            let message = SchedulerToClient::Closing(Closing { reason: reason.into() });
-            channel.queue(|queue| queue.append(|chunk| message.write_frame(chunk)));
+        if let Way::Socket(channel) = &self.way {
+            let closing = Closing { reason: reason.into() };
+            channel.queue(|queue| match self.role {
+                Role::Client => {
+                    queue.append(|chunk| SchedulerToClient::Closing(closing).write_frame(chunk));
+                }
+                Role::Worker => {
+                    queue.append(|chunk| SchedulerToWorker::Close(closing).write_frame(chunk));
+                }
+                Role::Supervisor | Role::Peer => {}
+            });
         }
         self.close(reason);
     }

@@ -44,12 +44,12 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         }
         self.flush_if_urgent();
         if let Some(reason) = closing {
-            self.end(&reason);
+            self.end(&reason, true);
         }
     }
 
     fn closed(&self, reason: &str) {
-        self.end(reason);
+        self.end(reason, false);
     }
 }
 

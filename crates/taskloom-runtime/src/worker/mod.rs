@@ -24,7 +24,7 @@ mod tests;
 
 pub use execute::{Next, Seat};
 pub use jobs::{Job, JobQueue, Serve};
-pub use state::{Execution, Outcome, Phase};
+pub use state::{End, Execution, Outcome, Phase};
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};
 
 use crate::data::{DataClient, DataServer, DataStore};
@@ -202,7 +202,7 @@ impl<O: LocalObject> WorkerShell<O> {
             match &state.phase {
                 Phase::Running(number) => return Ok(*number),
                 Phase::Closing => return Err(refused("the worker was closed")),
-                Phase::Closed(reason) => return Err(refused(reason)),
+                Phase::Closed(end) => return Err(refused(&end.reason)),
                 Phase::Starting => {}
             }
             if self.closed.wait_until(&mut state, deadline).timed_out() {
@@ -358,17 +358,17 @@ impl<O: LocalObject> WorkerShell<O> {
             link.flush();
             link.close();
         }
-        self.end(reason);
+        self.end(reason, true);
     }
 
     /// The worker has no scheduler any more. Only the first call counts.
-    fn end(&self, reason: &str) {
+    fn end(&self, reason: &str, in_order: bool) {
         {
             let mut state = self.state.lock();
             if matches!(state.phase, Phase::Closed(_)) {
                 return;
             }
-            state.phase = Phase::Closed(reason.to_string());
+            state.phase = Phase::Closed(End { reason: reason.to_string(), in_order });
         }
         if let Some(timer) = self.heartbeat.lock().take() {
             timer.cancel();
@@ -395,12 +395,12 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     /// Waits until the worker is closed, at most `timeout`; says why it is. Blocks.
-    pub fn wait_closed(&self, timeout: Option<Duration>) -> Option<String> {
+    pub fn wait_closed(&self, timeout: Option<Duration>) -> Option<End> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.state.lock();
         loop {
-            if let Phase::Closed(reason) = &state.phase {
-                return Some(reason.clone());
+            if let Phase::Closed(end) = &state.phase {
+                return Some(end.clone());
             }
             match deadline {
                 None => self.closed.wait(&mut state),

@@ -23,8 +23,18 @@ pub enum Phase {
     Running(WorkerNo),
     /// Starts no task any more.
     Closing,
-    /// Has no connection any more; says why.
-    Closed(String),
+    /// Has no connection any more.
+    Closed(End),
+}
+
+/// Why a worker is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// For people.
+    pub reason: String,
+    /// Whether it was said to be, by the scheduler or by this side; otherwise the connection
+    /// was lost.
+    pub in_order: bool,
 }
 
 /// A run with its inputs.

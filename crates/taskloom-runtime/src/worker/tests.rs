@@ -310,6 +310,7 @@ fn retract_and_close_are_answered() {
     let reason_sent = Closing { reason: "enough".into() };
     worker.deliver([SchedulerToWorker::Close(reason_sent)]);
     assert_eq!(reason.recv().unwrap(), "enough");
-    assert_eq!(worker.shell.wait_closed(None).as_deref(), Some("enough"));
+    let end = End { reason: "enough".into(), in_order: true };
+    assert_eq!(worker.shell.wait_closed(None), Some(end));
     assert!(worker.shell.jobs().wait().is_none());
 }

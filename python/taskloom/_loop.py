@@ -1,0 +1,93 @@
+"""The event loop of a client for programs that expect tornado's interface of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class LoopShim:
+    """An asyncio loop with the methods of a tornado ``IOLoop`` that programs use.
+
+    Parameters
+    ----------
+    loop : the loop to use; ``None`` starts one on a thread of its own
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._thread: threading.Thread | None = None
+        if loop is None:
+            loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._run, args=(loop,), name="taskloom-loop", daemon=True
+            )
+            self._thread.start()
+        self.asyncio_loop = loop
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        result = function(*args, **kwargs)
+        if asyncio.iscoroutine(result) or asyncio.isfuture(result):
+            asyncio.ensure_future(result, loop=self.asyncio_loop)
+
+    def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call it soon on the loop, from any thread; a coroutine is run."""
+        self.asyncio_loop.call_soon_threadsafe(self._call, callback, args, kwargs)
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it on the loop after ``delay`` seconds, from any thread."""
+        handle = _Handle(self.asyncio_loop)
+        self.asyncio_loop.call_soon_threadsafe(
+            handle.start, delay, self._call, callback, args, kwargs
+        )
+        return handle
+
+    def remove_timeout(self, handle: Any) -> None:
+        """Cancel what ``call_later`` returned."""
+        handle.cancel()
+
+    def add_future(self, future: Any, callback: Callable[[Any], Any]) -> None:
+        """Call ``callback(future)`` on the loop when an asyncio future is done."""
+        future.add_done_callback(lambda done: self.add_callback(callback, done))
+
+    def run_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a coroutine function on the loop from another thread; block for its result."""
+        coroutine = function(*args, **kwargs)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.asyncio_loop).result()
+
+    def close(self) -> None:
+        """End the loop if it runs on a thread of its own."""
+        if self._thread is not None:
+            self.asyncio_loop.call_soon_threadsafe(self.asyncio_loop.stop)
+            self._thread.join(1.0)
+            self._thread = None
+
+
+class _Handle:
+    """What ``call_later`` gives: may be cancelled before or after it reached the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._cancelled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, delay: float, call: Any, *args: Any) -> None:
+        if not self._cancelled:
+            self._timer = self._loop.call_later(delay, call, *args)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._timer is not None:
+            self._loop.call_soon_threadsafe(self._timer.cancel)

@@ -1,0 +1,944 @@
+"""The client: what programs give work to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+
+from taskloom import _default
+from taskloom._drive import run, run_async, running_loop
+from taskloom._information import Information
+from taskloom._nesting import find_futures, replace_futures
+from taskloom._options import make_options, refuse_actors, worker_names
+from taskloom._taskloom import CoreClient, CoreFuture, content_token
+from taskloom.future import Future
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import Callable, Collection, Generator, Iterable
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from taskloom._drive import Steps
+    from taskloom._loop import LoopShim
+
+__all__ = ["Client", "fire_and_forget", "futures_of"]
+
+#: Open clients by the number that their futures know.
+_clients: weakref.WeakValueDictionary[int, Client] = weakref.WeakValueDictionary()
+
+_FIFO_TIMEOUT = "100 ms"
+_FIFO_US = 100_000
+
+
+def _fifo_us(fifo_timeout: Any) -> int:
+    if fifo_timeout is _FIFO_TIMEOUT or fifo_timeout == _FIFO_TIMEOUT:
+        return _FIFO_US
+    from taskloom.utils import parse_seconds
+
+    return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
+
+
+class Client(Information):
+    """Connection to a cluster: submits functions and graphs, gets results.
+
+    Parameters
+    ----------
+    address : str, cluster or None
+        Address of a scheduler such as ``tcp://127.0.0.1:8786``, or an object with a
+        ``scheduler_address``. ``None``: the address in ``TASKLOOM_SCHEDULER_ADDRESS`` or
+        ``DASK_SCHEDULER_ADDRESS``, else a :class:`~taskloom.LocalCluster` is made from the
+        other keywords and closed with the client.
+    loop : tornado IOLoop or None
+        Accepted for programs written for Dask; the loop that runs is used.
+    timeout : float or str, default 30 s
+        How long connecting may take.
+    set_as_default : bool, default True
+        Make this client the default one, of dask too, until it is closed.
+    scheduler_file : str, optional
+        File in which a scheduler wrote its address.
+    security : not offered yet
+    asynchronous : bool, default False
+        Methods that need an answer return awaitables.
+    name : str, optional
+        Shown in ``scheduler_info`` and in logs.
+    heartbeat_interval, direct_to_workers : accepted and not needed
+        Liveness is the connection's own, and data always take the direct way.
+    strict_keys : bool, default False
+        Reusing a live key for other work is a ``KeyCollisionError`` in place of a warning.
+    **kwargs : for :class:`~taskloom.LocalCluster`
+
+    Raises
+    ------
+    UnreachableError
+        No scheduler answers, or it refuses this client.
+    ValueError
+        Keywords for a cluster beside an address.
+
+    Examples
+    --------
+    >>> with Client(n_workers=2, threads_per_worker=1) as client:
+    ...     futures = client.map(abs, [-1, -2])
+    ...     client.gather(futures)
+    [1, 2]
+    """
+
+    def __init__(
+        self,
+        address: Any = None,
+        loop: Any = None,
+        timeout: Any = None,
+        set_as_default: bool = True,
+        scheduler_file: str | None = None,
+        security: Any = None,
+        asynchronous: bool = False,
+        name: str | None = None,
+        heartbeat_interval: Any = None,
+        direct_to_workers: bool | None = None,
+        *,
+        strict_keys: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if security:
+            raise NotImplementedError(
+                "security= is not offered yet: connections prove the shared token "
+                "(TASKLOOM_TOKEN); TLS comes later"
+            )
+        self.status = "connecting"
+        self.name = name
+        self.cluster: Any = None
+        self.direct_to_workers = direct_to_workers
+        self._given_loop = loop
+        self._loop_shim: LoopShim | None = None
+        self._strict_keys = strict_keys
+        self._set_as_default = set_as_default
+        self._asynchronous = bool(asynchronous)
+        self._owns_cluster = False
+        self._core: CoreClient = None  # type: ignore[assignment]
+        self.id = f"{name or 'Client'}-{os.getpid()}-{os.urandom(6).hex()}"
+        self._timeout = self._parse_timeout(timeout)
+        target = self._find_target(address, scheduler_file, kwargs)
+        if target is None:
+            self._connect_to_own_cluster(kwargs)
+        elif isinstance(target, str) and self._asynchronous and running_loop() is not None:
+            # Connecting takes time that belongs to the event loop: done by `await`.
+            self._target: str | None = target
+            return
+        else:
+            self._connect(target)
+        self._target = None
+
+    @staticmethod
+    def _parse_timeout(timeout: Any) -> float:
+        from taskloom.utils import parse_seconds
+
+        seconds = parse_seconds(timeout)
+        return 30.0 if seconds is None else seconds
+
+    def _find_target(self, address: Any, scheduler_file: str | None, kwargs: Any) -> Any:
+        if address is not None and kwargs:
+            raise ValueError(f"unexpected keyword arguments beside an address: {sorted(kwargs)}")
+        if scheduler_file is not None:
+            return _read_scheduler_file(scheduler_file)
+        if address is None and not kwargs:
+            environ = os.environ
+            address = environ.get("TASKLOOM_SCHEDULER_ADDRESS") or environ.get(
+                "DASK_SCHEDULER_ADDRESS"
+            )
+        if address is None or isinstance(address, str):
+            return address
+        if isinstance(getattr(address, "scheduler_address", None), str):
+            self.cluster = address
+            return address
+        raise TypeError(
+            f"address must be a str or a cluster with a scheduler_address, not {address!r}"
+        )
+
+    # Connecting ---------------------------------------------------------------------------
+
+    def _connect_to_own_cluster(self, kwargs: Any) -> None:
+        from taskloom.cluster import LocalCluster
+
+        self.cluster = LocalCluster(asynchronous=self._asynchronous, **kwargs)
+        self._owns_cluster = True
+        try:
+            self._connect(self.cluster)
+        except BaseException:
+            self.cluster._close_now()
+            raise
+
+    def _connect(self, target: Any) -> None:
+        scheduler = getattr(target, "_core_scheduler", None)
+        if scheduler is not None:
+            core = scheduler.connect(self.id, Future, strict=self._strict_keys)
+        else:
+            address = target if isinstance(target, str) else target.scheduler_address
+            core = CoreClient.connect(
+                address, self.id, Future, timeout=self._timeout, strict=self._strict_keys
+            )
+        self._scheduler_address = target if isinstance(target, str) else target.scheduler_address
+        self._core = core
+        self._opened()
+
+    def _opened(self) -> None:
+        from taskloom import _lifetime
+
+        self.status = "running"
+        _clients[self._core.token] = self
+        _lifetime.register_client(self)
+        if self._set_as_default:
+            _default.push(self)
+
+    async def _start(self) -> Client:
+        if self._target is not None:
+            import asyncio
+
+            target, self._target = self._target, None
+            loop = asyncio.get_running_loop()
+            connect = _connector(target, self.id, self._timeout, self._strict_keys)
+            self._core = await loop.run_in_executor(None, connect)
+            self._scheduler_address = target
+            self._opened()
+        return self
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._start().__await__()
+
+    def __enter__(self) -> Client:
+        if self._asynchronous:
+            raise TypeError("use 'async with' with an asynchronous client")
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._close_now()
+
+    async def __aenter__(self) -> Client:
+        return await self._start()
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self._close_async()
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Client:
+        # dask's configuration holds the default client, and programs copy the configuration.
+        return self
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether methods that need an answer return awaitables."""
+        return self._asynchronous
+
+    @property
+    def scheduler_address(self) -> str:
+        """Where the scheduler listens."""
+        return self._scheduler_address
+
+    @property
+    def loop(self) -> Any:
+        """An event loop with ``add_callback``, ``call_later`` and ``asyncio_loop``.
+
+        With an asynchronous client it is the loop on which the client was made.
+        """
+        if self._given_loop is not None:
+            return self._given_loop
+        if self._loop_shim is None:
+            from taskloom._loop import LoopShim
+
+            self._loop_shim = LoopShim(running_loop() if self._asynchronous else None)
+        return self._loop_shim
+
+    @property
+    def futures(self) -> dict[Any, str]:
+        """Keys that futures of this client hold, with their status."""
+        return dict(self._core.held())
+
+    def sync(self, func: Callable[..., Any], *args: Any, asynchronous: Any = None, **kwargs: Any) -> Any:
+        """Run a coroutine function: awaitable with an asynchronous client, else by blocking."""
+        if self._asynchronous if asynchronous is None else asynchronous:
+            return func(*args, **kwargs)
+        return self.loop.run_sync(func, *args, **kwargs)
+
+    # Work ---------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        *args: Any,
+        key: Any = None,
+        workers: Any = None,
+        resources: dict[str, float] | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        fifo_timeout: Any = _FIFO_TIMEOUT,
+        allow_other_workers: bool = False,
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        **kwargs: Any,
+    ) -> Future:
+        """Run ``func(*args, **kwargs)`` on a worker; return a future at once.
+
+        Futures among the arguments, also inside lists, tuples, sets and dicts, are replaced by
+        their results where the task runs.
+
+        Parameters
+        ----------
+        key : str or tuple, optional
+            Name of the task; equal keys mean the same task. Made from function and arguments
+            when ``pure``.
+        workers : address, name, host name, or a list of them, optional
+            Where the task may run.
+        resources : dict, optional
+            Abstract resources that it occupies, such as ``{'GPU': 1}``.
+        retries : int, default 0
+            Further attempts after it raised. A lost worker does not count.
+        priority : int, default 0
+            Larger runs earlier.
+        fifo_timeout : str or float in seconds
+            Calls this close together share one place in the order.
+        allow_other_workers : bool
+            Whether others may run it when none of ``workers`` is there.
+        pure : bool, default True
+            Whether equal calls may share one run.
+        **kwargs : for ``func``
+
+        Raises
+        ------
+        ClosedClientError
+            The client was closed: create a new one.
+        TypeError
+            ``func`` is not callable; ``key`` is no key; something cannot be pickled.
+        """
+        if not callable(func):
+            raise TypeError(f"first input to submit must be a callable function, got {func!r}")
+        if actor or actors:
+            refuse_actors(actor, actors)
+        options = None
+        if (
+            workers is not None
+            or resources
+            or retries
+            or priority
+            or allow_other_workers
+            or "dask.base" in sys.modules
+        ):
+            options = make_options(workers, allow_other_workers, resources, retries, priority)
+        try:
+            submit = self._core.submit
+        except AttributeError:
+            raise self._not_connected() from None
+        return submit(
+            func,
+            args,
+            kwargs or None,
+            key=key,
+            pure=pure,
+            options=options,
+            fifo_us=_fifo_us(fifo_timeout),
+        )
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        *iterables: Collection[Any],
+        key: Any = None,
+        workers: Any = None,
+        retries: int | None = None,
+        resources: dict[str, float] | None = None,
+        priority: int = 0,
+        allow_other_workers: bool = False,
+        fifo_timeout: Any = _FIFO_TIMEOUT,
+        actor: bool = False,
+        actors: bool = False,
+        pure: bool = True,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> list[Future]:
+        """Run ``func`` once per item; several iterables are zipped, the shortest ends it.
+
+        Parameters
+        ----------
+        key : str, list or tuple of keys, optional
+            A prefix for all keys, or one key per call.
+        batch_size : int, optional
+            Accepted; calls are always sent in batches.
+        **kwargs : for every call of ``func``
+
+        Other parameters are those of :meth:`submit`.
+
+        Raises
+        ------
+        TypeError
+            An iterator in place of a collection: it might never end.
+        """
+        if not callable(func):
+            raise TypeError(f"first input to map must be a callable function, got {func!r}")
+        if actor or actors:
+            refuse_actors(actor, actors)
+        for iterable in iterables:
+            if hasattr(iterable, "__next__") or hasattr(iterable, "get_nowait"):
+                raise TypeError("map takes collections, not iterators or queues: use list(…)")
+        keys, prefix = _map_keys(key, iterables)
+        options = make_options(workers, allow_other_workers, resources, retries, priority)
+        if self._core is None:
+            raise self._not_connected()
+        return self._core.map(
+            func,
+            iterables,
+            kwargs or None,
+            keys=keys,
+            prefix=prefix,
+            pure=pure,
+            options=options,
+            fifo_us=_fifo_us(fifo_timeout),
+        )
+
+    def _not_connected(self) -> Exception:
+        from taskloom.errors import ClosedClientError
+
+        if self.status == "connecting":
+            return RuntimeError("the asynchronous client is not connected yet: await it first")
+        return ClosedClientError("the client is closed")
+
+    def _drive(self, steps: Steps[Any], asynchronous: bool | None = None, timeout: Any = None) -> Any:
+        """Run a call: by blocking, or as a coroutine."""
+        self._show_notices()
+        is_async = self._asynchronous if asynchronous is None else asynchronous
+        return (run_async if is_async else run)(steps, timeout)
+
+    def _show_notices(self) -> None:
+        if self._core is None:
+            raise self._not_connected()
+        for key, kept, refused in self._core.take_notices():
+            import warnings
+
+            from taskloom.errors import KeyCollisionWarning
+
+            if key is None:
+                warnings.warn(kept, UserWarning, stacklevel=4)
+            else:
+                text = f"key {key!r} is in use for {kept}, which is kept; it was submitted for {refused}"
+                warnings.warn(text, KeyCollisionWarning, stacklevel=4)
+
+    def gather(
+        self,
+        futures: Any,
+        errors: str = "raise",
+        direct: bool | None = None,
+        asynchronous: bool | None = None,
+    ) -> Any:
+        """Bring results here: futures inside ``futures`` are replaced by their results.
+
+        Parameters
+        ----------
+        futures : future, or nested lists, tuples, sets and dicts of them
+            An iterator gives a generator.
+        errors : {'raise', 'skip'}
+            ``raise``: the first failed task's own exception is raised. ``skip``: failed ones are
+            left out of a list, and ``None`` elsewhere.
+        direct : accepted; data always come directly from the workers
+
+        Raises
+        ------
+        Exception
+            What the first failed task raised.
+        CancelledError
+            A future was cancelled.
+        """
+        if errors not in ("raise", "skip"):
+            raise ValueError(f"errors= must be 'raise' or 'skip', not {errors!r}")
+        if hasattr(futures, "__next__"):
+            return (self.gather(future, errors, direct, asynchronous) for future in futures)
+        return self._drive(self._gather_steps(futures, errors), asynchronous)
+
+    def _gather_steps(self, futures: Any, errors: str) -> Steps[Any]:
+        raises = errors == "raise"
+        if type(futures) is list and raises and all(isinstance(f, CoreFuture) for f in futures):
+            return (yield self._core.gather(futures, True))
+        found: list[Future] = []
+        find_futures(futures, found)
+        results = yield self._core.gather(found, raises)
+        if raises:
+            by_identity = {id(f): result for f, result in zip(found, results, strict=True)}
+            return replace_futures(futures, lambda future: by_identity[id(future)])
+        outcomes = {id(f): result for f, result in zip(found, results, strict=True)}
+        if type(futures) is list:
+            futures = [f for f in futures if id(f) not in outcomes or outcomes[id(f)][0]]
+        return replace_futures(
+            futures, lambda f: outcomes[id(f)][1] if outcomes[id(f)][0] else None
+        )
+
+    def scatter(
+        self,
+        data: Any,
+        workers: Any = None,
+        broadcast: bool = False,
+        direct: bool | None = None,
+        hash: bool = True,
+        timeout: Any = None,
+        asynchronous: bool | None = None,
+    ) -> Any:
+        """Put data on workers, once, to be used by many tasks.
+
+        Parameters
+        ----------
+        data : list, tuple, set, dict or any object
+            Lists, tuples and sets give the same of futures; a dict gives a dict, its keys are
+            the tasks' keys; any other object gives one future.
+        workers : as in :meth:`submit`
+        broadcast : bool
+            A copy for every worker.
+        direct : accepted; data always go directly to the workers
+        hash : bool, default True
+            Whether equal data share one key.
+        timeout : how long to wait for a first worker, by default 30 s
+
+        Raises
+        ------
+        TimeoutError
+            No worker came in time.
+        """
+        if hasattr(data, "__next__") or hasattr(data, "get_nowait"):
+            raise TypeError("scatter takes data, not iterators or queues: use list(…)")
+        seconds = self._parse_timeout(timeout)
+        steps = self._scatter_steps(data, workers, broadcast, hash, seconds)
+        return self._drive(steps, asynchronous)
+
+    def _scatter_steps(
+        self, data: Any, workers: Any, broadcast: bool, hash: bool, timeout: float
+    ) -> Steps[Any]:
+        kind = type(data)
+        if kind is range:
+            data, kind = list(data), list
+        if kind is dict:
+            values, keys = list(data.values()), list(data)
+        else:
+            is_many = kind in (list, tuple, set, frozenset) or (
+                isinstance(data, tuple) and hasattr(data, "_fields")
+            )
+            values = list(data) if is_many else [data]
+            keys = [_data_key(value, hash) for value in values]
+        items = list(zip(keys, values, strict=True))
+        # Equal data share a key: it is sent once.
+        unique = list({key: (key, value) for key, value in items}.values())
+        futures = yield self._core.scatter(unique, worker_names(workers), bool(broadcast), timeout)
+        by_key = {key: future for (key, _), future in zip(unique, futures, strict=True)}
+        ordered = [by_key[key] for key in keys]
+        if kind is dict:
+            return dict(zip(keys, ordered, strict=True))
+        if kind in (list, tuple, set, frozenset):
+            return kind(ordered)
+        if isinstance(data, tuple) and hasattr(data, "_fields"):
+            return kind(*ordered)
+        return ordered[0]
+
+    def cancel(
+        self,
+        futures: Any,
+        asynchronous: bool | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        msg: str | None = None,
+    ) -> Any:
+        """Cancel tasks, and those that depend on them; their futures raise ``CancelledError``.
+
+        Parameters
+        ----------
+        futures : future, collection, or nested containers of them
+        force : bool
+            Also when other clients want the results.
+        reason, msg : shown in the exception
+        """
+        return self._drive(self._cancel_steps(futures, force, reason, msg), asynchronous)
+
+    def _cancel_steps(
+        self, futures: Any, force: bool, reason: str | None, msg: str | None
+    ) -> Steps[None]:
+        self._core.cancel(futures_of(futures), force, reason or "unknown", msg or "")
+        yield self._core.ask("barrier")
+
+    def retry(self, futures: Any, asynchronous: bool | None = None) -> Any:
+        """Run failed tasks again, and the failed ones that they depend on."""
+        return self._drive(self._retry_steps(futures), asynchronous)
+
+    def _retry_steps(self, futures: Any) -> Steps[None]:
+        self._core.retry(futures_of(futures))
+        yield self._core.ask("barrier")
+
+    # Graphs -------------------------------------------------------------------------------
+
+    def get(
+        self,
+        dsk: Any,
+        keys: Any,
+        workers: Any = None,
+        allow_other_workers: bool | None = None,
+        resources: dict[str, float] | None = None,
+        sync: bool = True,
+        asynchronous: bool | None = None,
+        direct: bool | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        fifo_timeout: Any = "60s",
+        actors: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a dask graph and return the results of ``keys`` in their nesting.
+
+        Parameters
+        ----------
+        dsk : dict, HighLevelGraph or Expr
+        keys : key, or nested lists of keys
+        sync : bool
+            ``False`` gives futures in place of results.
+
+        Other parameters are those of :meth:`submit`.
+        """
+        from taskloom import _graph
+
+        return _graph.get(
+            self,
+            dsk,
+            keys,
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            resources=resources,
+            sync=sync,
+            asynchronous=asynchronous,
+            direct=direct,
+            retries=retries,
+            priority=priority,
+            fifo_timeout=fifo_timeout,
+            actors=actors,
+            **kwargs,
+        )
+
+    def compute(
+        self,
+        collections: Any,
+        sync: bool = False,
+        optimize_graph: bool = True,
+        workers: Any = None,
+        allow_other_workers: bool = False,
+        resources: dict[str, float] | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        fifo_timeout: Any = "60s",
+        actors: Any = None,
+        traverse: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Compute dask collections; return a future for each one's final result.
+
+        Parameters
+        ----------
+        collections : collection, or a list of them; other objects are returned as they are
+        sync : bool
+            Wait and return the results in place of futures.
+        traverse : bool
+            Look for collections inside lists, tuples and dicts.
+
+        Other parameters are those of :meth:`submit`.
+        """
+        from taskloom import _graph
+
+        return _graph.compute(
+            self,
+            collections,
+            sync=sync,
+            optimize_graph=optimize_graph,
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            resources=resources,
+            retries=retries,
+            priority=priority,
+            fifo_timeout=fifo_timeout,
+            actors=actors,
+            traverse=traverse,
+            **kwargs,
+        )
+
+    def persist(
+        self,
+        collections: Any,
+        optimize_graph: bool = True,
+        workers: Any = None,
+        allow_other_workers: bool | None = None,
+        resources: dict[str, float] | None = None,
+        retries: int | None = None,
+        priority: int = 0,
+        fifo_timeout: Any = "60s",
+        actors: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start computing dask collections; return the same collections, backed by futures.
+
+        Parameters are those of :meth:`compute`.
+        """
+        from taskloom import _graph
+
+        return _graph.persist(
+            self,
+            collections,
+            optimize_graph=optimize_graph,
+            workers=workers,
+            allow_other_workers=allow_other_workers,
+            resources=resources,
+            retries=retries,
+            priority=priority,
+            fifo_timeout=fifo_timeout,
+            actors=actors,
+            **kwargs,
+        )
+
+    def get_executor(self, **kwargs: Any) -> concurrent.futures.Executor:
+        """A ``concurrent.futures.Executor`` that runs its calls on this cluster.
+
+        Parameters
+        ----------
+        **kwargs : ``pure``, ``workers``, ``retries``, ``resources``, ``priority``,
+            ``allow_other_workers``, ``fifo_timeout``, for all its calls
+
+        Raises
+        ------
+        TypeError
+            Another keyword.
+        """
+        from taskloom._executor import ClientExecutor
+
+        return ClientExecutor(self, **kwargs)
+
+    # The default client -------------------------------------------------------------------
+
+    @classmethod
+    def current(cls, allow_global: bool = True) -> Client:
+        """The client of this context (:meth:`as_current`), else the default one.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
+        from taskloom._scoped import scoped_client
+
+        client = scoped_client.get(None)
+        if client is None and allow_global:
+            client = _default.current()
+        if client is None:
+            raise ValueError("no clients found; start one with taskloom.Client()")
+        return client
+
+    def as_current(self) -> AbstractContextManager[Client]:
+        """Make this client the current one within a ``with`` block, for this thread or task."""
+        return _as_current(self)
+
+    # Closing ------------------------------------------------------------------------------
+
+    def close(self, timeout: Any = None) -> Any:
+        """Leave the cluster; futures of this client are cancelled, own clusters closed."""
+        if self._asynchronous and running_loop() is not None:
+            return self._close_async()
+        self._close_now()
+        return None
+
+    def _close_now(self, reason: str = "closed by the program") -> None:
+        if self.status == "closed":
+            return
+        self.status = "closed"
+        _default.remove(self)
+        if self._core is not None:
+            self._core.close(reason)
+        if self._owns_cluster:
+            self.cluster._close_now()
+        if self._loop_shim is not None:
+            self._loop_shim.close()
+
+    async def _close_async(self) -> None:
+        if self.status == "closed":
+            return
+        import asyncio
+
+        # Processes take a moment to end: the loop goes on meanwhile.
+        await asyncio.get_running_loop().run_in_executor(None, self._close_now)
+
+    def shutdown(self) -> Any:
+        """End the scheduler and the workers, and close this client."""
+        if self._asynchronous and running_loop() is not None:
+            return self._shutdown_async()
+        self._shutdown_now()
+        return None
+
+    def _shutdown_now(self) -> None:
+        from taskloom.errors import ClosedClientError, SchedulerError
+
+        if self.cluster is None and self.status == "running":
+            try:
+                self._core.ask("shutdown").block(10.0)
+            except (ClosedClientError, SchedulerError, TimeoutError):
+                pass  # it ended before it answered
+        self._close_now("the cluster was shut down")
+        if self.cluster is not None:
+            self.cluster._close_now()
+
+    async def _shutdown_async(self) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self._shutdown_now)
+
+    def __repr__(self) -> str:
+        if self.status != "running":
+            return f"<{type(self).__name__}: {self.status}>"
+        return f"<{type(self).__name__}: {self._scheduler_address!r} id: {self.id}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        where = escape(getattr(self, "_scheduler_address", ""))
+        return (
+            f"<div><b>{escape(type(self).__name__)}</b> <i>{escape(self.status)}</i> "
+            f"<tt>{where}</tt></div>"
+        )
+
+
+class _as_current:
+    """Context manager of :meth:`Client.as_current`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> Client:
+        from taskloom._scoped import scoped_client
+
+        self._token = scoped_client.set(self._client)
+        return self._client
+
+    def __exit__(self, *exc_info: Any) -> None:
+        from taskloom._scoped import scoped_client
+
+        scoped_client.reset(self._token)
+
+
+def _connector(address: str, name: str, timeout: float, strict: bool) -> Callable[[], CoreClient]:
+    return lambda: CoreClient.connect(address, name, Future, timeout=timeout, strict=strict)
+
+
+def _read_scheduler_file(path: str) -> str:
+    """The address in a scheduler file; waits a moment for the file to appear."""
+    import json
+    import time
+
+    deadline = time.monotonic() + 10
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with open(path, encoding="utf-8") as file:
+        address = json.load(file)["address"]
+    return str(address)
+
+
+def _map_keys(key: Any, iterables: Iterable[Any]) -> tuple[list[Any] | None, str | None]:
+    """The keys of a ``map``: a list of keys, or a prefix."""
+    if key is None or isinstance(key, str):
+        return None, key
+    keys = list(key)
+    calls = min((len(iterable) for iterable in iterables), default=0)
+    if len(keys) != calls:
+        raise ValueError(f"key= must have one key per call: {calls} calls, {len(keys)} keys")
+    return keys, None
+
+
+def _data_key(value: Any, hash: bool) -> str:
+    name = type(value).__name__
+    return f"{name}-{content_token(value)}" if hash else f"{name}-{os.urandom(16).hex()}"
+
+
+# What futures need of their client --------------------------------------------------------
+
+
+def client_of_token(token: int) -> Client:
+    """The client with this number.
+
+    Raises
+    ------
+    ClosedClientError
+        It is gone.
+    """
+    client = _clients.get(token)
+    if client is None:
+        from taskloom.errors import ClosedClientError
+
+        raise ClosedClientError("the client of this future is gone")
+    return client
+
+
+def core_of_token(token: int) -> CoreClient:
+    return client_of_token(token)._core
+
+
+def is_asynchronous(token: int) -> bool:
+    client = _clients.get(token)
+    return client is not None and client._asynchronous
+
+
+def address_of_token(token: int) -> str:
+    client = _clients.get(token)
+    return "" if client is None else client._scheduler_address
+
+
+def client_for_address(address: str) -> Client:
+    """A client for an unpickled future: of the task that runs here, or one of this process."""
+    from taskloom._inside import client_of_task
+
+    client = client_of_task()
+    if client is not None:
+        return client
+    current = _default.current()
+    candidates = [current] if current is not None else []
+    candidates += list(_clients.values())
+    for client in candidates:
+        if client.status == "running" and client._scheduler_address == address:
+            return client
+    if current is not None and current.status == "running":
+        return current
+    raise ValueError("a future was unpickled where there is no client; create a Client first")
+
+
+def futures_of(o: Any, client: Client | None = None) -> list[Future]:
+    """All futures inside an object: containers, and dask collections after ``persist``."""
+    found: list[Future] = []
+    _collect(o, found, 0)
+    unique = {id(future): future for future in found}
+    return list(unique.values())
+
+
+def _collect(obj: Any, found: list[Future], depth: int) -> None:
+    if isinstance(obj, CoreFuture):
+        found.append(obj)  # type: ignore[arg-type]
+    elif depth > 100:
+        return
+    elif getattr(type(obj), "__dask_graph__", None) is not None:
+        # Futures stand in the graph as tasks, or as values and arguments of tasks.
+        for task in dict(obj.__dask_graph__() or {}).values():
+            find_futures(getattr(task, "value", task), found)
+            find_futures(getattr(task, "args", None), found)
+    elif isinstance(obj, dict):
+        for item in obj.values():
+            _collect(item, found, depth + 1)
+    elif isinstance(obj, (list, tuple, set, frozenset)):
+        for item in obj:
+            _collect(item, found, depth + 1)
+
+
+def fire_and_forget(obj: Any) -> None:
+    """Run tasks to their end although nobody keeps their futures.
+
+    Parameters
+    ----------
+    obj : future, dask collection, or nested containers of them
+    """
+    futures = futures_of(obj)
+    by_client: dict[int, list[Future]] = {}
+    for future in futures:
+        by_client.setdefault(future._client_token, []).append(future)
+    for token, group in by_client.items():
+        core_of_token(token).detach(group)

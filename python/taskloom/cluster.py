@@ -1,0 +1,386 @@
+"""A cluster on this machine: the scheduler a thread of this process, the workers processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from taskloom import _lifetime
+from taskloom._drive import running_loop
+from taskloom._taskloom import CoreScheduler, CoreSupervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+    from taskloom.client import Client
+
+__all__ = ["LocalCluster"]
+
+#: How long worker processes may take to end when the cluster is closed, in seconds.
+_CLOSE_S = 1.0
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0)) or 1
+    except (AttributeError, OSError):
+        return os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:
+                total = min(total, int(file.read()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def default_layout(
+    n_workers: int | None, threads_per_worker: int | None, processes: bool
+) -> tuple[int, int]:
+    """Numbers of workers and of threads of each, as Dask chooses them."""
+    cores = cpu_count()
+    if n_workers is None and threads_per_worker is None:
+        if not processes:
+            return 1, cores
+        if cores <= 4:
+            return cores, 1
+        workers = min(n for n in range(1, cores + 1) if cores % n == 0 and n * n >= cores)
+        return workers, cores // workers
+    if n_workers is None:
+        return max(1, cores // (threads_per_worker or 1)), threads_per_worker or 1
+    if threads_per_worker is None:
+        return n_workers, max(1, cores // n_workers) if n_workers else 1
+    return n_workers, threads_per_worker
+
+
+def worker_memory(memory_limit: Any, n_threads: int) -> int:
+    """A worker's limit in bytes; 0 means none. ``'auto'``: its share of the machine's."""
+    from taskloom.utils import parse_bytes
+
+    if memory_limit is None or memory_limit == 0:
+        return 0
+    if memory_limit == "auto":
+        return int(total_memory() * min(1.0, n_threads / cpu_count()))
+    if isinstance(memory_limit, float) and memory_limit <= 1.0:
+        return int(total_memory() * memory_limit)
+    return parse_bytes(memory_limit)
+
+
+def python_path() -> str:
+    """``PYTHONPATH`` for workers: they find the modules that this program finds."""
+    standard = os.path.dirname(os.__file__)
+    own = []
+    for entry in sys.path:
+        path = os.path.abspath(entry)
+        is_standard = path.startswith(standard) or path.endswith((".zip", "-packages"))
+        if not is_standard and path not in own:
+            own.append(path)
+    inherited = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    own += [part for part in inherited if os.path.abspath(part) not in own]
+    return os.pathsep.join(own)
+
+
+class LocalCluster:
+    """A scheduler in this process, and workers in processes of their own.
+
+    Parameters
+    ----------
+    name : str, optional
+        For people.
+    n_workers, threads_per_worker : int, optional
+        Together as many threads as there are cores, when both are left out.
+    processes : bool, default True
+        ``False``: workers are threads of this process.
+    loop : accepted for programs written for Dask
+    host : str, default ``127.0.0.1``
+        Where scheduler and workers listen.
+    scheduler_port : int, default 0
+        0 means any free port.
+    silence_logs, dashboard_address, worker_dashboard_address, scheduler_sync_interval :
+        Accepted for programs written for Dask. There is no dashboard yet.
+    asynchronous : bool
+        Starting and closing may be awaited.
+    memory_limit : int, float, str or None, default ``'auto'``
+        Per worker: bytes, a fraction of the machine's memory, or a text such as ``'4 GB'``.
+    resources : dict, optional
+        Abstract resources of each worker, such as ``{'GPU': 1}``.
+    local_directory : str, optional
+        For files of the workers.
+    env : dict, optional
+        Environment variables of the worker processes.
+    allow_insecure_network : bool
+        Whether ``host`` may be an address that other machines reach. Traffic is not encrypted.
+
+    Examples
+    --------
+    >>> with LocalCluster(n_workers=2) as cluster, cluster.get_client() as client:
+    ...     client.submit(max, 1, 2).result()
+    2
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        n_workers: int | None = None,
+        threads_per_worker: int | None = None,
+        processes: bool | None = None,
+        loop: Any = None,
+        start: Any = None,
+        host: str | None = None,
+        ip: Any = None,
+        scheduler_port: int = 0,
+        silence_logs: Any = None,
+        dashboard_address: Any = ":8787",
+        worker_dashboard_address: Any = None,
+        diagnostics_port: Any = None,
+        services: Any = None,
+        worker_services: Any = None,
+        service_kwargs: Any = None,
+        asynchronous: bool = False,
+        security: Any = None,
+        protocol: str | None = None,
+        blocked_handlers: Any = None,
+        interface: str | None = None,
+        worker_class: Any = None,
+        scheduler_kwargs: dict[str, Any] | None = None,
+        scheduler_sync_interval: Any = 1,
+        *,
+        memory_limit: Any = "auto",
+        resources: dict[str, float] | None = None,
+        local_directory: str | None = None,
+        env: dict[str, str] | None = None,
+        allow_insecure_network: bool = False,
+        **worker_kwargs: Any,
+    ) -> None:
+        _refuse(
+            security=security,
+            interface=interface,
+            worker_class=worker_class,
+            services=services,
+            worker_services=worker_services,
+            blocked_handlers=blocked_handlers,
+        )
+        if protocol not in (None, "tcp", "tcp://", "inproc", "inproc://"):
+            raise NotImplementedError(f"protocol={protocol!r} is not offered; tcp is")
+        if worker_kwargs:
+            raise TypeError(f"unknown keywords for LocalCluster: {sorted(worker_kwargs)}")
+        self.name = name or f"LocalCluster-{os.getpid()}-{os.urandom(4).hex()}"
+        self.status = "created"
+        self.processes = processes is None or bool(processes)
+        self._asynchronous = asynchronous
+        workers, threads = default_layout(n_workers, threads_per_worker, self.processes)
+        if workers < 0 or threads < 1:
+            raise ValueError(f"n_workers={workers}, threads_per_worker={threads}")
+        self._threads = threads
+        self._memory = worker_memory(memory_limit, threads)
+        self._resources = {str(k): float(v) for k, v in (resources or {}).items()}
+        self._local_directory = local_directory or ""
+        self._environment = {"PYTHONPATH": python_path(), **(env or {})}
+        self._allow_insecure_network = allow_insecure_network
+        self._host = host or ip or "127.0.0.1"
+        self._workers: dict[int, Any] = {}
+        self._supervisor: CoreSupervisor | None = None
+        self._core_scheduler = CoreScheduler(
+            [f"tcp://{self._host}:{scheduler_port}"],
+            allow_insecure_network=allow_insecure_network,
+            **_scheduler_settings(scheduler_kwargs),
+        )
+        try:
+            if self.processes:
+                self._start_supervisor()
+            self._scale_now(workers)
+        except BaseException:
+            self._close_now()
+            raise
+        self.status = "running"
+        _lifetime.register_cluster(self)
+
+    def _start_supervisor(self) -> None:
+        command = [sys.executable, "-m", "taskloom", "worker", self.scheduler_address]
+        command += ["--no-nanny", "--name", "{name}", "--nthreads", str(self._threads)]
+        command += ["--memory-limit", str(self._memory), "--host", self._host]
+        if self._resources:
+            amounts = ",".join(f"{name}={amount}" for name, amount in self._resources.items())
+            command += ["--resources", amounts]
+        if self._local_directory:
+            command += ["--local-directory", self._local_directory]
+        if self._allow_insecure_network:
+            command += ["--allow-insecure-network"]
+        self._supervisor = CoreSupervisor(
+            self._core_scheduler,
+            command,
+            name=self.name,
+            env=[(key, str(value)) for key, value in self._environment.items()],
+        )
+
+    @property
+    def scheduler_address(self) -> str:
+        """Where clients and further workers connect."""
+        return self._core_scheduler.address
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether closing and scaling return awaitables."""
+        return self._asynchronous
+
+    @property
+    def dashboard_link(self) -> None:
+        """There is no dashboard yet."""
+        return
+
+    @property
+    def workers(self) -> dict[Any, Any]:
+        """The workers by name: processes as dicts, workers of this process as objects."""
+        if self._supervisor is not None and self.status == "running":
+            return {_number(p["name"]): p for p in self._supervisor.processes()}
+        return dict(self._workers)
+
+    @property
+    def scheduler_info(self) -> Any:
+        """What the scheduler says of itself and the workers."""
+        with self._own_client() as client:
+            return client.scheduler_info()
+
+    def _own_client(self) -> Client:
+        from taskloom.client import Client
+
+        return Client(self, set_as_default=False, name="LocalCluster")
+
+    def get_client(self) -> Client:
+        """A new client of this cluster."""
+        from taskloom.client import Client
+
+        return Client(self, asynchronous=self._asynchronous)
+
+    def wait_for_workers(self, n_workers: int, timeout: Any = None) -> Any:
+        """Block until so many workers run."""
+
+        def wait() -> None:
+            with self._own_client() as client:
+                client.wait_for_workers(n_workers, timeout)
+
+        return self._maybe_async(wait)
+
+    def scale(self, n: int = 0) -> Any:
+        """Make ``n`` workers run: start new ones, or end the newest."""
+        self._check_running()
+        return self._maybe_async(lambda: self._scale_now(n))
+
+    def _scale_now(self, n: int) -> None:
+        if n < 0:
+            raise ValueError(f"a cluster cannot have {n} workers")
+        if self._supervisor is not None:
+            self._supervisor.scale(n)
+            return
+        for number in sorted(self._workers)[n:]:
+            self._workers.pop(number).close("the cluster was scaled down")
+        for number in range(n):
+            if number not in self._workers:
+                self._workers[number] = self._start_worker(number)
+
+    def _start_worker(self, number: int) -> Any:
+        from taskloom._taskloom import CoreWorker
+        from taskloom.worker import Worker
+
+        core = CoreWorker(
+            str(number),
+            nthreads=self._threads,
+            memory_limit=self._memory,
+            resources=self._resources or None,
+            local_directory=self._local_directory,
+            listen=f"tcp://{self._host}:0",
+            allow_insecure_network=self._allow_insecure_network,
+        )
+        worker = Worker(core)
+        worker.start(self._core_scheduler)
+        return worker
+
+    def adapt(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered yet."""
+        raise NotImplementedError("adaptive scaling is not offered yet; use scale(n)")
+
+    def _check_running(self) -> None:
+        if self.status != "running":
+            raise RuntimeError(f"the cluster is {self.status}")
+
+    def _maybe_async(self, function: Any) -> Any:
+        if not (self._asynchronous and running_loop() is not None):
+            return function()
+        import asyncio
+
+        return asyncio.get_running_loop().run_in_executor(None, function)
+
+    def close(self, timeout: Any = None) -> Any:
+        """End workers and scheduler; running tasks are not waited for."""
+        return self._maybe_async(self._close_now)
+
+    def _close_now(self) -> None:
+        if self.status == "closed":
+            return
+        self.status = "closed"
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.stop(_CLOSE_S)
+        while self._workers:
+            self._workers.popitem()[1].close("the cluster was closed")
+        self._core_scheduler.stop()
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._close_now()
+
+    async def _self(self) -> LocalCluster:
+        return self
+
+    def __await__(self) -> Generator[Any, None, LocalCluster]:
+        return self._self().__await__()
+
+    async def __aenter__(self) -> LocalCluster:
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self._close_now)
+
+    def __repr__(self) -> str:
+        return (
+            f"LocalCluster({self.name!r}, {self.scheduler_address!r}, {self.status}, "
+            f"workers={len(self.workers)}, threads={len(self.workers) * self._threads})"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+def _refuse(**options: Any) -> None:
+    for name, value in options.items():
+        if value:
+            raise NotImplementedError(f"{name}= is not offered by taskloom's LocalCluster")
+
+
+def _scheduler_settings(given: dict[str, Any] | None) -> dict[str, Any]:
+    known = {"allowed_failures", "no_workers_timeout", "worker_ttl", "work_stealing"}
+    settings = dict(given or {})
+    for ignored in ("dashboard", "dashboard_address"):
+        settings.pop(ignored, None)
+    unknown = set(settings) - known
+    if unknown:
+        raise TypeError(f"unknown scheduler_kwargs: {sorted(unknown)}; known: {sorted(known)}")
+    return settings
+
+
+def _number(name: str) -> Any:
+    return int(name) if name.isdecimal() else name
