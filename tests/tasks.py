@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import sys
 import time
+
+variable = contextvars.ContextVar("variable", default="unset")
 
 
 def inc(x):
@@ -34,6 +37,12 @@ def identity(x):
 
 def keywords(*args, **kwargs):
     return args, kwargs
+
+
+def read_and_set_variable(value):
+    before = variable.get()
+    variable.set(value)
+    return before
 
 
 def slow_inc(x, delay=0.02):
@@ -71,6 +80,12 @@ def wait_for_file(path, timeout=30):
             raise TimeoutError(path)
         time.sleep(0.005)
     return path
+
+
+def touch_and_wait(path, flag):
+    """Tell that the task runs, then run until `flag` is there."""
+    append_line(path, "started")
+    return wait_for_file(flag)
 
 
 def append_line(path, line):

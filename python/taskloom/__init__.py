@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         worker_client,
     )
     from taskloom._progress import progress
-    from taskloom.client import Client, fire_and_forget, futures_of
+    from taskloom._registry import fire_and_forget, futures_of
+    from taskloom.client import Client
     from taskloom.cluster import LocalCluster
     from taskloom.errors import (
         CancelledError,
@@ -76,8 +77,8 @@ _HOMES = {
     "as_completed": "taskloom._completion",
     "default_client": _DEFAULT,
     "ensure_default_client": _DEFAULT,
-    "fire_and_forget": "taskloom.client",
-    "futures_of": "taskloom.client",
+    "fire_and_forget": "taskloom._registry",
+    "futures_of": "taskloom._registry",
     "get_client": _INSIDE,
     "get_task_metadata": _INSIDE,
     "get_worker": "taskloom.worker",

@@ -37,7 +37,7 @@ class _Caller:
                 future, function = self.waiting.pop(token)
                 try:
                     function(future)
-                except BaseException:  # noqa: BLE001 - nobody else would see it
+                except BaseException:
                     import logging
 
                     logging.getLogger("taskloom").exception("a done callback of %r failed", future)

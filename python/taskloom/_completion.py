@@ -51,7 +51,7 @@ def wait(fs: Any, timeout: Any = None, return_when: str = ALL_COMPLETED) -> Any:
     CancelledError
         One of them was cancelled.
     """
-    from taskloom.client import futures_of, is_asynchronous
+    from taskloom._registry import futures_of, is_asynchronous
     from taskloom.utils import parse_seconds
 
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED):
@@ -67,24 +67,24 @@ def wait(fs: Any, timeout: Any = None, return_when: str = ALL_COMPLETED) -> Any:
 
 
 def _wait_steps(futures: list[Future], return_when: str) -> Steps[DoneAndNotDone]:
-    from taskloom.client import core_of_token
+    from taskloom._registry import core_of_token
 
     if futures:
         count = len(futures) if return_when == ALL_COMPLETED else 1
         yield core_of_token(futures[0]._client_token).completion(futures, count)
     done = {future for future in futures if future.done()}
-    cancelled = [future for future in futures if future.cancelled()]
-    if cancelled:
-        errors = [future._exception() for future in cancelled]
-        if len(errors) == 1:
-            raise errors[0]
+    ends = [future._exception() for future in futures if future.cancelled()]
+    errors: list[Any] = [error for error in ends if error is not None]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
         from taskloom.errors import FuturesCancelledError
 
         raise FuturesCancelledError(errors)
     return DoneAndNotDone(done, set(futures) - done)
 
 
-class as_completed:  # noqa: N801 - the name that programs know
+class as_completed:
     """Iterate over futures in the order in which they finish; ``async for`` works too.
 
     Parameters
@@ -281,7 +281,7 @@ class as_completed:  # noqa: N801 - the name that programs know
             tokens = [bridge.watch(future, resolve) for future in pending]
             try:
                 await asyncio.wait_for(waiter, self._left())
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise TimeoutError(f"{self.count()} futures are not done in time") from None
             finally:
                 self._wakers.remove(resolve_from_any_thread)
@@ -310,7 +310,7 @@ class _Batches:
 
 def _result_steps(futures: list[Future], raise_errors: bool) -> Steps[list[Any]]:
     """Results; failures are raised, or become ``(type, exception, traceback)``."""
-    from taskloom.client import core_of_token
+    from taskloom._registry import core_of_token
 
     outcomes = yield core_of_token(futures[0]._client_token).gather(futures, False)
     results = []
@@ -326,7 +326,7 @@ def _result_steps(futures: list[Future], raise_errors: bool) -> Steps[list[Any]]
 
 async def completed(futures: list[Future]) -> None:
     """Wait on an event loop until all futures are done."""
-    from taskloom.client import core_of_token
+    from taskloom._registry import core_of_token
 
     if futures:
         await complete(core_of_token(futures[0]._client_token).completion(futures, len(futures)))

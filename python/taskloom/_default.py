@@ -7,11 +7,9 @@ importing it: the setting is made when dask is imported.
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import ModuleType
     from typing import Any
 
@@ -72,16 +70,19 @@ def ensure_default_client(client: Client) -> None:
         push(client)
 
 
-@contextmanager
-def temp_default_client(c: Client) -> Iterator[None]:
-    """Make ``c`` the default client, of dask too, within the block."""
-    push(c)
-    try:
-        yield
-    finally:
+class temp_default_client:
+    """Context manager: ``c`` is the default client, of dask too, within the block."""
+
+    def __init__(self, c: Client) -> None:
+        self._client = c
+
+    def __enter__(self) -> None:
+        push(self._client)
+
+    def __exit__(self, *exc_info: object) -> None:
         # The innermost entry only: the client may have been default before.
         for position in range(len(_stack) - 1, -1, -1):
-            if _stack[position] is c:
+            if _stack[position] is self._client:
                 del _stack[position]
                 break
         _apply()
@@ -103,7 +104,9 @@ def _apply_to(config: ModuleType) -> None:
             names = ("scheduler", *_SETTINGS)
             _before = {name: config.get(name, _MISSING) for name in names}
             # What the user chose stays.
-            config.set({name: v for name, v in _SETTINGS.items() if _before[name] in (None, _MISSING)})
+            config.set(
+                {name: v for name, v in _SETTINGS.items() if _before[name] in (None, _MISSING)}
+            )
         config.set({"scheduler": _stack[-1]})
     elif _before is not None:
         _restore(config, _before)
@@ -133,7 +136,7 @@ class _DaskFinder:
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _DaskLoader(spec.loader)
+            spec.loader = _DaskLoader(spec.loader)  # type: ignore[assignment]
         return spec
 
 

@@ -11,7 +11,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator
+    from collections.abc import Coroutine, Generator
     from typing import Any, TypeVar
 
     from taskloom._taskloom import Bridge, Operation
@@ -36,6 +36,8 @@ def run(steps: Steps[T], timeout: float | None = None) -> T:
             try:
                 value = operation.block(left)
             except BaseException as error:  # noqa: BLE001 - the call sees it where it waits
+                # A traceback keeps this frame: it must not keep futures alive.
+                del operation
                 operation = steps.throw(error)
             else:
                 operation = steps.send(value)
@@ -43,11 +45,25 @@ def run(steps: Steps[T], timeout: float | None = None) -> T:
         return stop.value
 
 
-async def run_async(steps: Steps[T], timeout: float | None = None) -> T:
-    """Await until the call is complete; as :func:`run` otherwise."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+def run_async(steps: Steps[T], timeout: float | None = None) -> Coroutine[Any, Any, T]:
+    """Start the call now; the coroutine awaits its end. As :func:`run` otherwise.
+
+    What the call sends first is sent in the order of the calls, however late they are awaited.
+    """
     try:
         operation = next(steps)
+    except StopIteration as stop:
+        return _value(stop.value)
+    return _continue(steps, operation, timeout)
+
+
+async def _value(value: T) -> T:
+    return value
+
+
+async def _continue(steps: Steps[T], operation: Operation, timeout: float | None) -> T:
+    deadline = None if timeout is None else time.monotonic() + timeout
+    try:
         while True:
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             try:
@@ -68,7 +84,7 @@ async def complete(operation: Operation, timeout: float | None = None) -> Any:
 
     try:
         return await asyncio.wait_for(_complete(operation), timeout)
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise TimeoutError(operation.timeout_message()) from None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from contextvars import Context
+from types import FrameType
 from typing import Any
 
 from taskloom._context import current_run
@@ -26,7 +27,7 @@ class WorkerLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         # The loop itself holds tasks weakly.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], DetachedRun] = {}
 
     def start(
         self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any], context: Context
@@ -49,6 +50,22 @@ class WorkerLoop:
                 self._thread.start()
             return self._loop
 
+    def cancel(self, run_id: tuple[int, int]) -> None:
+        """Cancel a run whose outcome nobody wants any more, if it is here."""
+        with self._lock:
+            loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._cancel, run_id)
+
+    def _cancel(self, run_id: tuple[int, int]) -> None:
+        for task, run in self._tasks.items():
+            if run.id == run_id:
+                task.cancel()
+
+    def stacks(self) -> list[tuple[Any, list[FrameType]]]:
+        """The tasks that are on the loop: pairs of key and stack frames, outermost first."""
+        return [(run.key, task.get_stack()) for task, run in list(self._tasks.items())]
+
     def stop(self) -> None:
         """End the loop; tasks that are still in it are cancelled."""
         with self._lock:
@@ -67,7 +84,7 @@ class WorkerLoop:
         loop.close()
 
     def _cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
         # Two turns: one to deliver the cancellations, one for what they schedule.
         loop.call_soon(loop.call_soon, loop.stop)
@@ -77,8 +94,8 @@ class WorkerLoop:
     ) -> None:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._watch(run, coroutine), context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = run
+        task.add_done_callback(self._tasks.pop)
 
     async def _watch(self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:

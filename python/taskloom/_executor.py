@@ -26,7 +26,7 @@ _ALLOWED = {
 }
 
 
-class _ClusterFuture(concurrent.futures.Future):  # type: ignore[type-arg]
+class _ClusterFuture(concurrent.futures.Future):
     """A future of the standard library that follows a task; cancelling it cancels the task."""
 
     def __init__(self, task: Future) -> None:
@@ -78,7 +78,7 @@ class ClientExecutor(concurrent.futures.Executor):
         self._shut = False
         self._lock = threading.Lock()
 
-    def submit(  # type: ignore[override]
+    def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """Run ``fn(*args, **kwargs)`` on the cluster."""

@@ -9,11 +9,13 @@ This module is imported by the first call that has a graph: only then is dask ne
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Container, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dask._expr import HLGExpr, _HLGExprSequence
 from dask._task_spec import DataNode, GraphNode, convert_legacy_graph, convert_legacy_task
 from dask.base import collections_to_expr, get_annotations, is_dask_collection
 from dask.core import flatten
@@ -83,7 +85,28 @@ def get(
     packed = _pack(keys, futures)
     if not sync:
         return packed
-    return client.gather(packed, asynchronous=asynchronous, direct=direct)
+    values = None
+    try:
+        values = client.gather(packed, asynchronous=asynchronous, direct=direct)
+    finally:
+        # The traceback of an exception would keep them, and with them their results.
+        if not inspect.isawaitable(values):
+            _release(futures.values())
+    return _then_release(values, futures) if inspect.isawaitable(values) else values
+
+
+def _release(futures: Iterable[Future]) -> None:
+    """Lets go of futures that nobody else has."""
+    for future in futures:
+        future.release()
+
+
+async def _then_release(values: Awaitable[Any], futures: Mapping[Hashable, Future]) -> Any:
+    """The values of an asynchronous client, whose futures are then let go."""
+    try:
+        return await values
+    finally:
+        _release(futures.values())
 
 
 def compute(
@@ -207,7 +230,7 @@ def order(dsk: Mapping[Hashable, Any]) -> dict[Hashable, int]:
     >>> order({"sum": (sum, ["a", "b"]), "a": 1, "b": 2})
     {'sum': 2, 'a': 0, 'b': 1}
     """
-    tasks = convert_legacy_graph(ensure_dict(dsk))
+    tasks = convert_legacy_graph(_dict_of(dsk))
     numbers = {key: number for number, key in enumerate(tasks)}
     inputs = [
         [numbers[key] for key in node.dependencies if key in numbers] for node in tasks.values()
@@ -216,13 +239,23 @@ def order(dsk: Mapping[Hashable, Any]) -> dict[Hashable, int]:
 
 
 class _TaskOptions(NamedTuple):
-    """Options of a task, as the extension module takes them and in its order."""
+    """Options of a task, as a value that can be compared."""
 
     workers: tuple[str, ...]
     allow_other_workers: bool
     resources: tuple[tuple[str, float], ...]
     retries: int
     priority: int
+
+    def core(self) -> _taskloom.CoreOptions:
+        """As the extension module takes them."""
+        return _taskloom.CoreOptions(
+            list(self.workers),
+            self.allow_other_workers,
+            list(self.resources),
+            self.retries,
+            self.priority,
+        )
 
 
 class _Options:
@@ -271,7 +304,7 @@ class _Options:
 
 
 def _normalized(options: Mapping[str, Any]) -> _TaskOptions:
-    """Options as a value that can be compared."""
+    """Options in one form, from annotations in any."""
     resources = options.get("resources") or {}
     return _TaskOptions(
         tuple(worker_names(options.get("workers"))),
@@ -289,7 +322,7 @@ def _submit(
     names = list(dict.fromkeys(keys))
     table, of_key = options.table(graph.annotations)
     fifo_timeout_us = int(parse_timedelta(fifo_timeout, default="s") * 1e6)
-    cores = [_taskloom.CoreOptions(*entry) for entry in table]
+    cores = [entry.core() for entry in table]
     futures, large_bytes = _taskloom.submit_graph(
         client._core, graph.tasks, names, cores, of_key, fifo_timeout_us
     )
@@ -305,15 +338,47 @@ def _submit(
 def _materialize(dsk: Any) -> _Graph:
     """Nodes and annotations of whatever dask calls a graph."""
     if isinstance(dsk, HighLevelGraph):
-        return _Graph(ensure_dict(dsk), _layer_annotations(dsk))
+        return _Graph(_dict_of(dsk), _layer_annotations(dsk))
     if isinstance(dsk, Mapping):
-        return _Graph(ensure_dict(dsk), {})
-    annotations: dict[str, dict[Hashable, Any]] = defaultdict(dict)
+        return _Graph(_dict_of(dsk), {})
+    plain = _plain_graphs(dsk)
+    if plain is not None:
+        tasks = {}
+        annotations: dict[str, dict[Hashable, Any]] = defaultdict(dict)
+        for graph in plain:
+            tasks.update(_dict_of(graph))
+            for name, by_key in _layer_annotations(graph).items():
+                annotations[name].update(by_key)
+        return _Graph(tasks, annotations)
+    annotations = defaultdict(dict)
     # The graph first: making it may fuse tasks, and only then do annotations have their keys.
-    tasks = ensure_dict(dsk.__dask_graph__())
+    tasks = _dict_of(dsk.__dask_graph__())
     for name, by_key in dsk.__dask_annotations__().items():
         annotations[name].update(by_key)
     return _Graph(tasks, annotations)
+
+
+def _dict_of(graph: Any) -> dict[Any, Any]:
+    """One dict of all layers."""
+    return ensure_dict(graph)
+
+
+def _plain_graphs(expr: Any) -> list[HighLevelGraph] | None:
+    """The graphs of delayed objects, as they are; ``None`` for other collections.
+
+    All that dask does to optimise them is to leave out what nobody needs. That happens anyway
+    when the graph is converted, in a small part of the time.
+    """
+    from dask import config
+    from dask.delayed import optimize
+
+    parts = expr.operands if isinstance(expr, _HLGExprSequence) else [expr]
+    are_plain = all(
+        isinstance(part, HLGExpr) and part.low_level_optimizer is optimize for part in parts
+    )
+    if not are_plain or config.get("optimization.fuse.delayed", False):
+        return None
+    return [part.hlg for part in parts]
 
 
 def _layer_annotations(graph: HighLevelGraph) -> dict[str, dict[Hashable, Any]]:
@@ -321,8 +386,9 @@ def _layer_annotations(graph: HighLevelGraph) -> dict[str, dict[Hashable, Any]]:
     annotations: dict[str, dict[Hashable, Any]] = defaultdict(dict)
     for layer in graph.layers.values():
         for name, value in (layer.annotations or {}).items():
-            of_key: Callable[[Hashable], Any] = value if callable(value) else lambda _, v=value: v
-            annotations[name].update({key: of_key(key) for key in layer})
+            annotations[name].update(
+                {key: value(key) if callable(value) else value for key in layer}
+            )
     return annotations
 
 
@@ -333,7 +399,7 @@ def _pack(keys: Any, futures: Mapping[Hashable, Future]) -> Any:
     return futures[keys]
 
 
-def convert_task(key: Hashable, task: Any, graph: Container[Hashable]) -> GraphNode:
+def convert_task(key: Any, task: Any, graph: Container[Hashable]) -> GraphNode:
     """A task of tuples as a node, where `graph` has all keys."""
     node = convert_legacy_task(key, task, graph)
     return node if isinstance(node, GraphNode) else DataNode(key, node)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def _keys(futures: Any) -> list[Any]:
     """Keys of futures, collections or keys."""
-    from taskloom.client import futures_of
+    from taskloom._registry import futures_of
 
     if isinstance(futures, (str, bytes, int, float)):
         return [futures]
@@ -25,14 +25,20 @@ def _keys(futures: Any) -> list[Any]:
     return list(futures)
 
 
+def _name(name: str) -> Any:
+    """A worker's name; numbered workers have a number."""
+    return int(name) if name.isdecimal() and str(int(name)) == name else name
+
+
 class Information:
     """Questions to the scheduler, and orders about workers."""
 
     _core: CoreClient
     status: str
-    asynchronous: bool
 
-    def _drive(self, steps: Steps[Any], asynchronous: bool | None = None, timeout: Any = None) -> Any:
+    def _drive(
+        self, steps: Steps[Any], asynchronous: bool | None = None, timeout: Any = None
+    ) -> Any:
         raise NotImplementedError
 
     def _ask(self, name: str, *arguments: Any) -> Steps[Any]:
@@ -87,17 +93,28 @@ class Information:
     # Tasks --------------------------------------------------------------------------------
 
     def call_stack(self, futures: Any = None, keys: Any = None) -> Any:
-        """The stacks of running tasks, by worker address.
+        """Where running tasks are: the lines of their stacks, ``{address: {key: [line, …]}}``.
 
         Parameters
         ----------
         futures, keys : which tasks; all that run when both are left out
         """
         wanted = _keys(futures) if futures is not None else list(keys or ())
-        return self._drive(self._call_stack_steps(wanted))
+        return self._drive(self._call_stack_steps(wanted, futures is not None or keys is not None))
 
-    def _call_stack_steps(self, keys: list[Any]) -> Steps[dict[str, Any]]:
-        answers = yield self._core.ask("executing", keys)
+    def _call_stack_steps(self, keys: list[Any], restricted: bool) -> Steps[dict[str, Any]]:
+        from taskloom._worker_calls import call_stack
+
+        processing = yield self._core.ask("processing", [])
+        wanted = set(keys)
+        workers = [
+            address
+            for address, tasks in processing.items()
+            if tasks and (not restricted or not wanted.isdisjoint(tasks))
+        ]
+        if not workers:
+            return {}
+        answers = yield self._core.ask("run", call_stack, (keys,), {}, workers, False)
         return {address: stacks for address, (ok, stacks) in answers.items() if ok and stacks}
 
     def story(self, key: Any) -> Any:
@@ -127,6 +144,8 @@ class Information:
 
     def _info_steps(self, n_workers: int = -1) -> Steps[dict[str, Any]]:
         info = yield self._core.ask("scheduler_info")
+        for worker in info["workers"].values():
+            worker["name"] = _name(worker["name"])
         if n_workers >= 0:
             info["workers"] = dict(list(info["workers"].items())[:n_workers])
         return info
@@ -173,7 +192,9 @@ class Information:
         from taskloom.utils import parse_seconds
 
         seconds = parse_seconds(timeout)
-        return self._drive(self._restart_steps(60.0 if seconds is None else seconds, wait_for_workers))
+        return self._drive(
+            self._restart_steps(60.0 if seconds is None else seconds, wait_for_workers)
+        )
 
     def _restart_steps(self, timeout: float, wait_for_workers: bool) -> Steps[None]:
         operation = self._core.ask("restart", timeout, [])
@@ -187,7 +208,9 @@ class Information:
         from taskloom.utils import parse_seconds
 
         names = worker_names(workers)
-        return self._drive(self._restart_workers_steps(names, parse_seconds(timeout), raise_for_error))
+        return self._drive(
+            self._restart_workers_steps(names, parse_seconds(timeout), raise_for_error)
+        )
 
     def _restart_workers_steps(
         self, names: list[str], timeout: float | None, raise_for_error: bool

@@ -53,7 +53,9 @@ def client_of_task() -> Client | None:
     return client
 
 
-def get_client(address: str | None = None, timeout: Any = None, resolve_address: bool = True) -> Client:
+def get_client(
+    address: str | None = None, timeout: Any = None, resolve_address: bool = True
+) -> Client:
     """The client of the task that runs here, or the program's own.
 
     Parameters

@@ -21,6 +21,7 @@ class LoopShim:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._thread: threading.Thread | None = None
+        self._tasks: set[Any] = set()
         if loop is None:
             loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
@@ -40,13 +41,18 @@ class LoopShim:
     def _call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         result = function(*args, **kwargs)
         if asyncio.iscoroutine(result) or asyncio.isfuture(result):
-            asyncio.ensure_future(result, loop=self.asyncio_loop)
+            task = asyncio.ensure_future(result, loop=self.asyncio_loop)
+            # The loop itself holds tasks weakly.
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def add_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call it soon on the loop, from any thread; a coroutine is run."""
         self.asyncio_loop.call_soon_threadsafe(self._call, callback, args, kwargs)
 
-    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Call it on the loop after ``delay`` seconds, from any thread."""
         handle = _Handle(self.asyncio_loop)
         self.asyncio_loop.call_soon_threadsafe(

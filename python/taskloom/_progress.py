@@ -35,7 +35,7 @@ def progress(
     multi, complete, group_by : accepted for programs written for Dask
     interval : how often the bar is drawn at most, by default 100 ms
     """
-    from taskloom.client import futures_of
+    from taskloom._registry import futures_of
     from taskloom.utils import parse_seconds
 
     found = futures_of(futures)

@@ -70,16 +70,45 @@ def format_error(exception: BaseException, frames: list[Frame], message: str) ->
     return cut(text)
 
 
+class _Parts:
+    """An exception whose class does not take its own ``args``, taken apart."""
+
+    def __init__(self, kind: type[BaseException], args: Any, state: Any) -> None:
+        self.kind = kind
+        self.args = args
+        self.state = state
+
+    def rebuild(self) -> BaseException:
+        """The same without running ``__init__``."""
+        exception = self.kind.__new__(self.kind)
+        exception.args = self.args
+        exception.__dict__.update(self.state)
+        return exception
+
+
+def _loads(data: bytes) -> Any:
+    loaded = pickle.loads(data)
+    return loaded.rebuild() if isinstance(loaded, _Parts) else loaded
+
+
 def _pickled(exception: BaseException) -> bytes:
     """The exception's pickle, when it comes back as the same class; otherwise nothing."""
     from taskloom._taskloom import dumps
 
-    try:
-        data = dumps(exception)
-        copy = pickle.loads(data)
-    except BaseException:  # noqa: BLE001 - user code, RecursionError
-        return b""
-    return data if type(copy).__name__ == type(exception).__name__ else b""
+    def whole() -> Any:
+        return exception
+
+    def parts() -> Any:
+        return _Parts(type(exception), exception.args, dict(exception.__dict__))
+
+    for form in (whole, parts):
+        try:
+            data = dumps(form())
+            if type(_loads(data)).__name__ == type(exception).__name__:
+                return data
+        except BaseException:  # noqa: BLE001 - user code, RecursionError
+            continue
+    return b""
 
 
 def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str]:
@@ -156,7 +185,7 @@ def load_error(
     error: Any = None
     if exception:
         try:
-            error = pickle.loads(exception)
+            error = _loads(exception)
         except BaseException:  # noqa: BLE001 - user code; the class may be missing here
             error = None
     else:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
+import threading
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from taskloom.worker import Worker
+
+#: Functions of `threading` that a thread starts in.
+_THREAD_START = frozenset({"_bootstrap", "_bootstrap_inner", "run"})
 
 
 def call_on_worker(
@@ -24,6 +32,40 @@ def call_on_worker(
     if inspect.isawaitable(result):
         return worker.loop_thread().wait_for(_await(result))
     return result
+
+
+def call_stack(keys: list[Any], dask_worker: Worker) -> dict[Any, list[str]]:
+    """Where the tasks are that run on the worker: the lines of each one's stack.
+
+    Parameters
+    ----------
+    keys : which tasks; all when empty
+    """
+    frames = sys._current_frames()
+    stacks = {}
+    for key, thread in dask_worker.executing_threads():
+        frame = frames.get(thread)
+        if frame is not None and (not keys or key in keys):
+            stacks[key] = _format_stack(frame)
+    for key, coroutine_frames in dask_worker.executing_coroutines():
+        if coroutine_frames and (not keys or key in keys):
+            stacks[key] = traceback.format_list(_summaries(coroutine_frames))
+    return stacks
+
+
+def _format_stack(frame: FrameType) -> list[str]:
+    """The task's own frames, outermost first: above them is only the thread's start."""
+    return [
+        line
+        for line, summary in zip(
+            traceback.format_stack(frame), traceback.extract_stack(frame), strict=True
+        )
+        if summary.filename != threading.__file__ or summary.name not in _THREAD_START
+    ]
+
+
+def _summaries(frames: list[FrameType]) -> traceback.StackSummary:
+    return traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
 
 
 def _has_parameter(function: Callable[..., Any], name: str) -> bool:

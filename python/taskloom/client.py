@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import weakref
 
-from taskloom import _default
+from taskloom import _default, _registry
+from taskloom._collections import Collections
 from taskloom._drive import run, run_async, running_loop
 from taskloom._information import Information
 from taskloom._nesting import find_futures, replace_futures
 from taskloom._options import make_options, refuse_actors, worker_names
+from taskloom._registry import fire_and_forget, futures_of
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "fire_and_forget", "futures_of"]
 
-#: Open clients by the number that their futures know.
-_clients: weakref.WeakValueDictionary[int, Client] = weakref.WeakValueDictionary()
-
 _FIFO_TIMEOUT = "100 ms"
 _FIFO_US = 100_000
 
@@ -41,7 +39,7 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Information):
+class Client(Collections, Information):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -186,7 +184,7 @@ class Client(Information):
         from taskloom import _lifetime
 
         self.status = "running"
-        _clients[self._core.token] = self
+        _registry.add(self)
         _lifetime.register_client(self)
         if self._set_as_default:
             _default.push(self)
@@ -224,6 +222,9 @@ class Client(Information):
         # dask's configuration holds the default client, and programs copy the configuration.
         return self
 
+    def _self(self) -> Client:
+        return self
+
     @property
     def asynchronous(self) -> bool:
         """Whether methods that need an answer return awaitables."""
@@ -253,7 +254,9 @@ class Client(Information):
         """Keys that futures of this client hold, with their status."""
         return dict(self._core.held())
 
-    def sync(self, func: Callable[..., Any], *args: Any, asynchronous: Any = None, **kwargs: Any) -> Any:
+    def sync(
+        self, func: Callable[..., Any], *args: Any, asynchronous: Any = None, **kwargs: Any
+    ) -> Any:
         """Run a coroutine function: awaitable with an asynchronous client, else by blocking."""
         if self._asynchronous if asynchronous is None else asynchronous:
             return func(*args, **kwargs)
@@ -401,7 +404,9 @@ class Client(Information):
             return RuntimeError("the asynchronous client is not connected yet: await it first")
         return ClosedClientError("the client is closed")
 
-    def _drive(self, steps: Steps[Any], asynchronous: bool | None = None, timeout: Any = None) -> Any:
+    def _drive(
+        self, steps: Steps[Any], asynchronous: bool | None = None, timeout: Any = None
+    ) -> Any:
         """Run a call: by blocking, or as a coroutine."""
         self._show_notices()
         is_async = self._asynchronous if asynchronous is None else asynchronous
@@ -418,7 +423,7 @@ class Client(Information):
             if key is None:
                 warnings.warn(kept, UserWarning, stacklevel=4)
             else:
-                text = f"key {key!r} is in use for {kept}, which is kept; it was submitted for {refused}"
+                text = f"key {key!r} is in use for {kept}, which is kept, not for {refused}"
                 warnings.warn(text, KeyCollisionWarning, stacklevel=4)
 
     def gather(
@@ -566,131 +571,7 @@ class Client(Information):
         self._core.retry(futures_of(futures))
         yield self._core.ask("barrier")
 
-    # Graphs -------------------------------------------------------------------------------
-
-    def get(
-        self,
-        dsk: Any,
-        keys: Any,
-        workers: Any = None,
-        allow_other_workers: bool | None = None,
-        resources: dict[str, float] | None = None,
-        sync: bool = True,
-        asynchronous: bool | None = None,
-        direct: bool | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Run a dask graph and return the results of ``keys`` in their nesting.
-
-        Parameters
-        ----------
-        dsk : dict, HighLevelGraph or Expr
-        keys : key, or nested lists of keys
-        sync : bool
-            ``False`` gives futures in place of results.
-
-        Other parameters are those of :meth:`submit`.
-        """
-        from taskloom import _graph
-
-        return _graph.get(
-            self,
-            dsk,
-            keys,
-            workers=workers,
-            allow_other_workers=allow_other_workers,
-            resources=resources,
-            sync=sync,
-            asynchronous=asynchronous,
-            direct=direct,
-            retries=retries,
-            priority=priority,
-            fifo_timeout=fifo_timeout,
-            actors=actors,
-            **kwargs,
-        )
-
-    def compute(
-        self,
-        collections: Any,
-        sync: bool = False,
-        optimize_graph: bool = True,
-        workers: Any = None,
-        allow_other_workers: bool = False,
-        resources: dict[str, float] | None = None,
-        retries: int = 0,
-        priority: int = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        traverse: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        """Compute dask collections; return a future for each one's final result.
-
-        Parameters
-        ----------
-        collections : collection, or a list of them; other objects are returned as they are
-        sync : bool
-            Wait and return the results in place of futures.
-        traverse : bool
-            Look for collections inside lists, tuples and dicts.
-
-        Other parameters are those of :meth:`submit`.
-        """
-        from taskloom import _graph
-
-        return _graph.compute(
-            self,
-            collections,
-            sync=sync,
-            optimize_graph=optimize_graph,
-            workers=workers,
-            allow_other_workers=allow_other_workers,
-            resources=resources,
-            retries=retries,
-            priority=priority,
-            fifo_timeout=fifo_timeout,
-            actors=actors,
-            traverse=traverse,
-            **kwargs,
-        )
-
-    def persist(
-        self,
-        collections: Any,
-        optimize_graph: bool = True,
-        workers: Any = None,
-        allow_other_workers: bool | None = None,
-        resources: dict[str, float] | None = None,
-        retries: int | None = None,
-        priority: int = 0,
-        fifo_timeout: Any = "60s",
-        actors: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Start computing dask collections; return the same collections, backed by futures.
-
-        Parameters are those of :meth:`compute`.
-        """
-        from taskloom import _graph
-
-        return _graph.persist(
-            self,
-            collections,
-            optimize_graph=optimize_graph,
-            workers=workers,
-            allow_other_workers=allow_other_workers,
-            resources=resources,
-            retries=retries,
-            priority=priority,
-            fifo_timeout=fifo_timeout,
-            actors=actors,
-            **kwargs,
-        )
+    # Executor -----------------------------------------------------------------------------
 
     def get_executor(self, **kwargs: Any) -> concurrent.futures.Executor:
         """A ``concurrent.futures.Executor`` that runs its calls on this cluster.
@@ -770,13 +651,14 @@ class Client(Information):
         return None
 
     def _shutdown_now(self) -> None:
+        from contextlib import suppress
+
         from taskloom.errors import ClosedClientError, SchedulerError
 
         if self.cluster is None and self.status == "running":
-            try:
+            # It may end before it has answered.
+            with suppress(ClosedClientError, SchedulerError, TimeoutError):
                 self._core.ask("shutdown").block(10.0)
-            except (ClosedClientError, SchedulerError, TimeoutError):
-                pass  # it ended before it answered
         self._close_now("the cluster was shut down")
         if self.cluster is not None:
             self.cluster._close_now()
@@ -850,95 +732,3 @@ def _map_keys(key: Any, iterables: Iterable[Any]) -> tuple[list[Any] | None, str
 def _data_key(value: Any, hash: bool) -> str:
     name = type(value).__name__
     return f"{name}-{content_token(value)}" if hash else f"{name}-{os.urandom(16).hex()}"
-
-
-# What futures need of their client --------------------------------------------------------
-
-
-def client_of_token(token: int) -> Client:
-    """The client with this number.
-
-    Raises
-    ------
-    ClosedClientError
-        It is gone.
-    """
-    client = _clients.get(token)
-    if client is None:
-        from taskloom.errors import ClosedClientError
-
-        raise ClosedClientError("the client of this future is gone")
-    return client
-
-
-def core_of_token(token: int) -> CoreClient:
-    return client_of_token(token)._core
-
-
-def is_asynchronous(token: int) -> bool:
-    client = _clients.get(token)
-    return client is not None and client._asynchronous
-
-
-def address_of_token(token: int) -> str:
-    client = _clients.get(token)
-    return "" if client is None else client._scheduler_address
-
-
-def client_for_address(address: str) -> Client:
-    """A client for an unpickled future: of the task that runs here, or one of this process."""
-    from taskloom._inside import client_of_task
-
-    client = client_of_task()
-    if client is not None:
-        return client
-    current = _default.current()
-    candidates = [current] if current is not None else []
-    candidates += list(_clients.values())
-    for client in candidates:
-        if client.status == "running" and client._scheduler_address == address:
-            return client
-    if current is not None and current.status == "running":
-        return current
-    raise ValueError("a future was unpickled where there is no client; create a Client first")
-
-
-def futures_of(o: Any, client: Client | None = None) -> list[Future]:
-    """All futures inside an object: containers, and dask collections after ``persist``."""
-    found: list[Future] = []
-    _collect(o, found, 0)
-    unique = {id(future): future for future in found}
-    return list(unique.values())
-
-
-def _collect(obj: Any, found: list[Future], depth: int) -> None:
-    if isinstance(obj, CoreFuture):
-        found.append(obj)  # type: ignore[arg-type]
-    elif depth > 100:
-        return
-    elif getattr(type(obj), "__dask_graph__", None) is not None:
-        # Futures stand in the graph as tasks, or as values and arguments of tasks.
-        for task in dict(obj.__dask_graph__() or {}).values():
-            find_futures(getattr(task, "value", task), found)
-            find_futures(getattr(task, "args", None), found)
-    elif isinstance(obj, dict):
-        for item in obj.values():
-            _collect(item, found, depth + 1)
-    elif isinstance(obj, (list, tuple, set, frozenset)):
-        for item in obj:
-            _collect(item, found, depth + 1)
-
-
-def fire_and_forget(obj: Any) -> None:
-    """Run tasks to their end although nobody keeps their futures.
-
-    Parameters
-    ----------
-    obj : future, dask collection, or nested containers of them
-    """
-    futures = futures_of(obj)
-    by_client: dict[int, list[Future]] = {}
-    for future in futures:
-        by_client.setdefault(future._client_token, []).append(future)
-    for token, group in by_client.items():
-        core_of_token(token).detach(group)

@@ -39,7 +39,7 @@ class Future(CoreFuture):
     @property
     def client(self) -> Client:
         """The client that the future belongs to."""
-        from taskloom.client import client_of_token
+        from taskloom._registry import client_of_token
 
         return client_of_token(self._client_token)
 
@@ -75,7 +75,7 @@ class Future(CoreFuture):
         return self._result(_seconds(timeout))
 
     def _is_asynchronous(self) -> bool:
-        from taskloom.client import is_asynchronous
+        from taskloom._registry import is_asynchronous
 
         return is_asynchronous(self._client_token)
 
@@ -89,7 +89,7 @@ class Future(CoreFuture):
         return self._result_async().__await__()
 
     def _wait_steps(self) -> Steps[None]:
-        from taskloom.client import core_of_token
+        from taskloom._registry import core_of_token
 
         if not self.done():
             yield core_of_token(self._client_token).completion([self], 1)
@@ -145,7 +145,7 @@ class Future(CoreFuture):
     def __reduce__(self) -> Any:
         # The receiver may unpickle it after the last future here is gone.
         self._lease(_LEASE_S)
-        from taskloom.client import address_of_token
+        from taskloom._registry import address_of_token
 
         return _unpickle, (self.key, address_of_token(self._client_token))
 
@@ -169,7 +169,7 @@ def _seconds(timeout: Any) -> float | None:
 
 
 def _unpickle(key: Any, address: str) -> Future:
-    from taskloom.client import client_for_address
+    from taskloom._registry import client_for_address
 
     future: Future = client_for_address(address)._core.bind(key)
     return future

@@ -111,7 +111,7 @@ def format_bytes(count: float) -> str:
     return f"{int(count)} B"
 
 
-def report_collision(key: str, function: str, strict: bool) -> None:
+def report_collision(key: str, kept: str | None, refused: str, strict: bool) -> None:
     """A key that is in use was submitted for other work.
 
     Raises
@@ -121,9 +121,11 @@ def report_collision(key: str, function: str, strict: bool) -> None:
     """
     from taskloom import errors
 
+    same = " with other arguments" if kept == refused else ""
     text = (
-        f"key {key!r} is in use for other work than {function}(…) with these arguments: the "
-        f"future of the first submission is returned. Choose another key, or release the first."
+        f"key {key!r} is in use for {kept or 'other work'}(…) and was submitted for "
+        f"{refused}(…){same}: the first is kept, and its future returned. Choose another key, or "
+        f"let go of the first future."
     )
     if strict:
         raise errors.KeyCollisionError(text)

@@ -13,6 +13,7 @@ from taskloom._taskloom import CoreWorker, current_task_key
 # Not from `typing`: importing that takes as long as all the rest of a worker's start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
     from taskloom._event_loop import WorkerLoop
@@ -40,10 +41,10 @@ class Worker:
     def __init__(self, core: CoreWorker) -> None:
         self._core = core
         self._own_directory: str | None = None
-        #: The client of this worker's tasks, made when one of them asks for it.
+        #: The clients of this worker's tasks, made when one of them asks: for threads, and for
+        #: coroutines.
         self._client: Any = None
-        #: The scheduler's address, once started.
-        self.scheduler = ""
+        self._async_client: Any = None
         self.data: dict[Any, Any] = {}
         #: The address, or the scheduler of this process, that :meth:`start` was given.
         self.scheduler: Any = None
@@ -63,9 +64,8 @@ class Worker:
         RuntimeError
             The scheduler did not accept the worker.
         """
-        self.scheduler = scheduler
         # Before the start: a task that runs at once may want a client.
-        self.scheduler = scheduler if isinstance(scheduler, str) else scheduler.address
+        self.scheduler = scheduler
         self._core.start(scheduler)
         _running.add(self)
 
@@ -142,6 +142,15 @@ class Worker:
             raise ValueError("not inside a task")
         return key
 
+    def executing_threads(self) -> list[tuple[Any, int]]:
+        """The tasks in executor threads: pairs of key and thread identity."""
+        return self._core.executing_threads()
+
+    def executing_coroutines(self) -> list[tuple[Any, list[FrameType]]]:
+        """The tasks on the event loop: pairs of key and stack frames, outermost first."""
+        loop = self._core.running_event_loop()
+        return [] if loop is None else loop.stacks()
+
     def loop_thread(self) -> WorkerLoop:
         """The event loop that runs the worker's coroutine tasks."""
         loop: WorkerLoop = self._core.event_loop()
@@ -154,9 +163,10 @@ class Worker:
     def close(self, reason: str = "the worker was closed") -> None:
         """Leave the cluster. Tasks that run are not waited for; results here are lost."""
         _running.discard(self)
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        for client in (self._client, self._async_client):
+            if client is not None:
+                # Not by its own `close`, which belongs to the loop of an asynchronous client.
+                client._core.close(reason)
         self._core.close(reason)
         threads, event_loop = self._core.take_apart()
         if event_loop is not None:

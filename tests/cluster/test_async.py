@@ -230,8 +230,8 @@ from taskloom import Client
 from tests import tasks
 with Client({cluster.scheduler_address!r}) as client:
     future = client.submit(tasks.wait_for_file, "/nowhere/at/all", timeout=3, pure=False)
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         future.result()
     except KeyboardInterrupt:
         print("interrupted", flush=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskloom import CancelledError, Client, Reschedule
+from taskloom import CancelledError, Client, Reschedule, wait
 from tests import tasks
 from tests.support import wait_until
 
@@ -41,13 +41,17 @@ def test_dependents_of_a_cancelled_task_are_cancelled(client, tmp_path):
     flag.touch()
 
 
-def test_a_running_task_that_is_cancelled_leaves_the_worker_usable(client, tmp_path):
+def test_a_cancelled_task_that_runs_on_holds_no_other_up(client, tmp_path):
     flag, log = tmp_path / "go", tmp_path / "log"
-    future = client.submit(tasks.touch_and_sleep, str(log), 0.3)
+    running = client.submit(tasks.touch_and_wait, str(log), str(flag))
     wait_until(log.exists, "the task runs")
-    future.cancel()
-    flag.touch()
-    assert client.gather(client.map(tasks.inc, range(20))) == list(range(1, 21))
+    running.cancel()
+    futures = client.map(tasks.inc, range(20))
+    try:
+        wait(futures, timeout=20)
+    finally:
+        flag.touch()
+    assert client.gather(futures) == list(range(1, 21))
 
 
 def test_a_cancelled_key_can_be_submitted_again(client, tmp_path):

@@ -13,6 +13,21 @@ from tests import tasks
 from tests.support import alive, command, wait_until
 
 
+def pids(client):
+    return [worker["pid"] for worker in client.scheduler_info()["workers"].values()]
+
+
+def environment_variable(name):
+    return os.environ.get(name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hopeless_worker():
+    """A worker whose scheduler never comes: it tries for half a minute, beside the other tests."""
+    with command("worker", "tcp://127.0.0.1:1", "--no-nanny") as process:
+        yield process
+
+
 @pytest.fixture
 def scheduler(tmp_path):
     """A stand-alone scheduler; gives its address, file and process."""
@@ -42,7 +57,7 @@ def test_a_supervised_worker_is_started_again(scheduler):
         client.wait_for_workers(1, timeout=30)
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: list(client.run(os.getpid).values()) not in ([], [pid]), "a new one")
+        wait_until(lambda: set(pids(client)) - {pid}, "a new process")
         assert client.submit(tasks.inc, 1).result(timeout=20) == 2
 
 
@@ -55,24 +70,18 @@ def test_sigterm_ends_the_scheduler_and_its_workers(scheduler):
         worker.wait(60)
 
 
-def test_sigterm_lets_a_worker_hand_over_its_results(scheduler):
+def test_a_worker_that_is_terminated_costs_no_result(scheduler):
     address, _, _ = scheduler
     with command("worker", address, "--no-nanny", "--name", "stays"), Client(address) as client:
         client.wait_for_workers(1, timeout=30)
         with command("worker", address, "--no-nanny", "--name", "goes") as worker:
             client.wait_for_workers(2, timeout=30)
-            futures = [client.submit(bytes, 5000 + i, workers=["goes"]) for i in range(5)]
+            options = {"workers": ["goes"], "allow_other_workers": True}
+            futures = [client.submit(bytes, 5000 + i, **options) for i in range(5)]
             client.gather(futures)
             worker.terminate()
             worker.wait(30)
         assert [len(value) for value in client.gather(futures)] == [5000 + i for i in range(5)]
-
-
-def test_a_worker_waits_for_its_scheduler_and_says_so_when_it_never_comes():
-    with command("worker", "tcp://127.0.0.1:1", "--no-nanny") as process:
-        out, _ = process.communicate(timeout=90)
-        assert process.returncode != 0
-        assert "127.0.0.1:1" in out
 
 
 def test_workers_keep_the_directory_and_the_environment_they_were_given(scheduler, tmp_path):
@@ -81,7 +90,7 @@ def test_workers_keep_the_directory_and_the_environment_they_were_given(schedule
     with command("worker", address, *options, SOME_VARIABLE="some value"):
         with Client(address) as client:
             client.wait_for_workers(1, timeout=30)
-            (value,) = client.run(os.environ.get, "SOME_VARIABLE").values()
+            (value,) = client.run(environment_variable, "SOME_VARIABLE").values()
             assert value == "some value"
 
 
@@ -149,3 +158,9 @@ def test_a_nanny_that_is_terminated_takes_its_worker_along(scheduler):
         nanny.terminate()
         nanny.wait(30)
         wait_until(lambda: not alive(pid), "the worker ended too")
+
+
+def test_a_worker_whose_scheduler_never_comes_says_so(hopeless_worker):
+    out, _ = hopeless_worker.communicate(timeout=90)
+    assert hopeless_worker.returncode != 0
+    assert "127.0.0.1:1" in out

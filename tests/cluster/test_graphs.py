@@ -1,5 +1,7 @@
 """Dask graphs in all forms that dask hands over."""
 
+import gc
+
 import pytest
 
 from tests import tasks
@@ -87,8 +89,6 @@ def test_persist_keeps_the_kind_and_holds_the_parts(client):
 
 
 def test_persisted_parts_go_with_the_collection(client):
-    import gc
-
     import dask.array as da
 
     x = da.ones(1000, chunks=100).persist()
@@ -138,6 +138,7 @@ def test_a_failed_graph_leaves_nothing_behind(client):
     graph = {"bad": (tasks.fail,), "good": (tasks.inc, 1), "both": (tasks.add, "bad", "good")}
     with pytest.raises(ValueError):
         client.get(graph, "both")
+    gc.collect()
     wait_until(lambda: not client.who_has(), "the scheduler has forgotten the graph")
 
 

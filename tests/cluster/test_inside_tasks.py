@@ -1,6 +1,5 @@
 """What tasks can do: know their worker, submit tasks, wait, leave and re-enter their slot."""
 
-import contextvars
 import threading
 
 import pytest
@@ -122,14 +121,7 @@ def test_blocked_tasks_do_not_pile_up_threads(start):
 
 
 def test_context_variables_do_not_leak_between_tasks(client):
-    variable = contextvars.ContextVar("variable", default="unset")
-
-    def read_and_set(value):
-        before = variable.get()
-        variable.set(value)
-        return before
-
-    found = client.gather(client.map(read_and_set, range(20), pure=False))
+    found = client.gather(client.map(tasks.read_and_set_variable, range(20), pure=False))
     assert set(found) == {"unset"}
 
 

@@ -60,7 +60,7 @@ SUBSET = {
     "base": SUITES["base"],
 }
 # Tests of other schedulers, or of hardware that is not here.
-IGNORED = ["--ignore-glob=*test_cupy*", "--ignore-glob=*test_distributed.py"]
+IGNORED = ["test_cupy*", "test_distributed.py"]
 
 
 def dask_directory() -> Path:
@@ -82,12 +82,12 @@ def run_suite(args: argparse.Namespace, name: str, paths: list[str], results: Pa
     root = dask_directory()
     command = [
         sys.executable,
-        *("-m", "pytest", "-q", "-x" if args.exitfirst else "-q", "--tb=short"),
+        *("-m", "pytest", "-q", "-x" if args.exitfirst else "-q", "--tb=native"),
         *("-p", "taskloom.testing.dask_plugin", "-p", "no:cacheprovider"),
         *("-c", os.devnull, f"--rootdir={root.parent}", "-W", "ignore"),
         *("--engine", args.engine, "--engine-workers", str(args.workers)),
         *("--engine-results", str(results), f"--timeout={args.test_timeout}"),
-        *IGNORED,
+        *(f"--ignore-glob={root}*/{name}" for name in IGNORED),
         *(["--engine-leaks"] if args.leaks else []),
         *(["-k", args.keyword] if args.keyword else []),
         *(str(root / path) for path in paths),

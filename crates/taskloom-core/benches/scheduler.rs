@@ -54,6 +54,11 @@ fn specs(deps: &[Vec<u64>], is_wanted: impl Fn(usize) -> bool) -> Vec<TaskSpec> 
 }
 
 fn run(name: &str, deps: &[Vec<u64>], all_wanted: bool) {
+    // `cargo bench -p taskloom-core -- chain` runs only shapes with that word.
+    let words: Vec<String> = std::env::args().skip(1).filter(|w| !w.starts_with('-')).collect();
+    if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
+        return;
+    }
     let count = deps.len();
     let mut specs = specs(deps, |position| all_wanted || position + 1 == count);
     let mut scheduler = Scheduler::new(Config::default(), 1);

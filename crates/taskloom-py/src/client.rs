@@ -91,19 +91,28 @@ impl CoreClient {
     }
 
     /// References to futures, bound to this client if they are another's.
-    pub(crate) fn hold_all(&self, futures: &[Bound<'_, CoreFuture>]) -> Vec<Held> {
-        let hold = |future: &Bound<'_, CoreFuture>| self.hold(future.get());
-        futures.iter().map(hold).collect()
+    pub(crate) fn hold_all(&self, futures: &[Bound<'_, CoreFuture>]) -> PyResult<Vec<Held>> {
+        futures.iter().map(|future| self.hold(future.get())).collect()
     }
 
-    pub(crate) fn hold(&self, future: &CoreFuture) -> Held {
+    /// A reference to a future's entry, in this client.
+    ///
+    /// # Errors
+    /// `ValueError` for a future of another cluster.
+    pub(crate) fn hold(&self, future: &CoreFuture) -> PyResult<Held> {
         if Arc::ptr_eq(future.owner(), &self.client) {
-            return future.hold();
+            return Ok(future.hold());
+        }
+        if !self.client.shares_scheduler_with(future.owner()) {
+            let key = &future.entry().key;
+            return Err(PyValueError::new_err(format!(
+                "the future {key} belongs to another cluster; gather its result and pass that"
+            )));
         }
         let mut submission = self.client.submission();
         let held = submission.desire(&future.entry().key);
         submission.flush();
-        held
+        Ok(held)
     }
 
     /// Whether a live key is asked to do other work; says so. Generated keys cannot collide.
@@ -119,7 +128,8 @@ impl CoreClient {
             return Ok(());
         }
         let strict = self.client.is_strict();
-        let arguments = (live.entry().key.to_string(), &function.spec.name, strict);
+        let kept = live.entry().function.as_ref().map(|function| &function.name);
+        let arguments = (live.entry().key.to_string(), kept, &function.spec.name, strict);
         let warn = py.import("taskloom.utils")?.getattr("report_collision")?;
         warn.call1(arguments)?;
         Ok(())
@@ -247,13 +257,14 @@ impl CoreClient {
 
     /// Bring results here. ``raises``: a list of results, the first failure is raised.
     /// Otherwise a list of ``(ok, result or exception)``.
-    fn gather(&self, futures: Vec<Bound<'_, CoreFuture>>, raises: bool) -> Operation {
-        Operation::new(GatherRounds::many(&self.client, self.hold_all(&futures), raises))
+    fn gather(&self, futures: Vec<Bound<'_, CoreFuture>>, raises: bool) -> PyResult<Operation> {
+        let held = self.hold_all(&futures)?;
+        Ok(Operation::new(GatherRounds::many(&self.client, held, raises)))
     }
 
     /// Wait until ``count`` of the futures are done.
-    fn completion(&self, futures: Vec<Bound<'_, CoreFuture>>, count: usize) -> Operation {
-        Operation::new(CompletionRounds::new(self.hold_all(&futures), count))
+    fn completion(&self, futures: Vec<Bound<'_, CoreFuture>>, count: usize) -> PyResult<Operation> {
+        Ok(Operation::new(CompletionRounds::new(self.hold_all(&futures)?, count)))
     }
 
     /// Put values on workers: ``items`` are pairs of key and value.
@@ -291,20 +302,20 @@ impl CoreClient {
         message: &str,
     ) -> PyResult<()> {
         self.check_open(py)?;
-        self.client.cancel(&self.hold_all(&futures), force, reason, message);
+        self.client.cancel(&self.hold_all(&futures)?, force, reason, message);
         Ok(())
     }
 
     fn retry(&self, py: Python<'_>, futures: Vec<Bound<'_, CoreFuture>>) -> PyResult<()> {
         self.check_open(py)?;
-        self.client.retry(&self.hold_all(&futures));
+        self.client.retry(&self.hold_all(&futures)?);
         Ok(())
     }
 
     /// Keep tasks until they are done although nobody may hold their futures.
     fn detach(&self, py: Python<'_>, futures: Vec<Bound<'_, CoreFuture>>) -> PyResult<()> {
         self.check_open(py)?;
-        self.client.detach(&self.hold_all(&futures));
+        self.client.detach(&self.hold_all(&futures)?);
         Ok(())
     }
 

@@ -9,11 +9,11 @@ use pyo3::types::{PyDict, PyType};
 use std::sync::Arc;
 use std::time::Duration;
 use taskloom_core::scheduler::Config;
+use taskloom_proto::supervisor::SupervisorToScheduler;
 use taskloom_runtime::client::Client;
 use taskloom_runtime::scheduler::{SchedulerConfig, SchedulerHandle, SchedulerServer};
 use taskloom_runtime::supervisor::{ProcessInfo, Supervisor, SupervisorConfig};
 use taskloom_runtime::token::load_token;
-use taskloom_proto::supervisor::SupervisorToScheduler;
 
 /// A scheduler on a thread of this process.
 #[pyclass(frozen, weakref, module = "taskloom._taskloom")]

@@ -3,19 +3,21 @@
 use crate::objects::Object;
 use crate::running::{self, Called};
 use crate::worker::Inner;
+use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use taskloom_runtime::worker::{Execution, Next, Outcome, Seat};
+use taskloom_runtime::worker::{Execution, Next, Outcome, Seat, Seceded};
 use taskloom_types::{Attempt, Key, Nanos, TaskId};
 
 /// What the thread runs.
 struct Chair {
     worker: Arc<Inner>,
     seat: Seat,
-    key: Key,
+    /// Shared with who asks what the worker's threads are at.
+    key: Arc<Mutex<Key>>,
 }
 
 thread_local! {
@@ -41,13 +43,28 @@ pub struct DetachedRun {
     pub slot: usize,
 }
 
+#[pymethods]
+impl DetachedRun {
+    /// Tells this run from all others.
+    #[getter]
+    fn id(&self) -> (u64, Attempt) {
+        (self.current.task.to_u64(), self.current.attempt)
+    }
+
+    /// The task's key.
+    #[getter]
+    fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        crate::keys::decode_key(py, &self.current.key)
+    }
+}
+
 /// The task that the calling thread or coroutine is part of.
 #[must_use]
 pub fn current_task(py: Python<'_>) -> Option<CurrentTask> {
     let in_thread = CHAIR.with_borrow(|chair| {
         let chair = chair.as_ref()?;
         let (task, attempt) = chair.seat.current()?;
-        let (worker, key) = (chair.worker.clone(), chair.key.clone());
+        let (worker, key) = (chair.worker.clone(), chair.key.lock().clone());
         Some(CurrentTask { worker, task, attempt, key })
     });
     in_thread.or_else(|| {
@@ -63,8 +80,9 @@ const YIELD_AFTER: Duration = Duration::from_millis(5);
 /// The body of an executor thread.
 pub fn execute(py: Python<'_>, worker: &Arc<Inner>) {
     let slot = worker.take_slot();
-    let chair = Chair { worker: worker.clone(), seat: Seat::default(), key: Key::default() };
-    CHAIR.set(Some(chair));
+    let key = Arc::new(Mutex::new(Key::default()));
+    worker.add_reader(py, &key);
+    CHAIR.set(Some(Chair { worker: worker.clone(), seat: Seat::default(), key }));
     let mut outcome = None;
     let mut garbage = Vec::new();
     let mut attached = Instant::now();
@@ -87,6 +105,7 @@ pub fn execute(py: Python<'_>, worker: &Arc<Inner>) {
         }
     }
     CHAIR.set(None);
+    worker.remove_reader(py);
     worker.give_back_slot(slot);
 }
 
@@ -101,11 +120,7 @@ fn run(
     slot: usize,
 ) -> Outcome<Object> {
     let (task, attempt) = (execution.run.task, execution.run.attempt);
-    CHAIR.with_borrow_mut(|chair| {
-        if let Some(chair) = chair {
-            chair.key = execution.run.key.clone();
-        }
-    });
+    set_key(execution.run.key.clone());
     worker.arm(slot, task, attempt);
     let result = running::call(py, worker, &execution);
     let outcome = match result {
@@ -116,7 +131,17 @@ fn run(
         Err(error) => running::outcome_of_error(py, worker, &execution.run.key, &error),
     };
     worker.disarm(slot);
+    set_key(Key::default());
     outcome
+}
+
+/// Says what the thread is at; the empty key means nothing.
+fn set_key(key: Key) {
+    CHAIR.with_borrow(|chair| {
+        if let Some(chair) = chair {
+            *chair.key.lock() = key;
+        }
+    });
 }
 
 /// A function returned a coroutine: it goes on on the event loop, and the slot is free.
@@ -180,35 +205,27 @@ pub fn finish_coroutine(
 }
 
 /// Leaves the thread's slot to other tasks. False: the caller is in no task of an executor
-/// thread, or has left its slot already.
+/// thread, or has no slot.
 pub fn secede(py: Python<'_>) -> PyResult<bool> {
-    let seceded = CHAIR.with_borrow_mut(|chair| {
-        let chair = chair.as_mut()?;
-        if chair.seat.current().is_none() || chair.seat.has_seceded() {
-            return None;
-        }
-        let start_thread = chair.worker.shell.secede(&mut chair.seat);
-        Some((chair.worker.clone(), start_thread))
+    let seceded = CHAIR.with_borrow(|chair| {
+        let chair = chair.as_ref()?;
+        Some((chair.worker.clone(), chair.worker.shell.secede(&chair.seat)))
     });
-    let Some((worker, start_thread)) = seceded else { return Ok(false) };
-    if start_thread && let Err(error) = worker.start_executor(py) {
-        worker.shell.executor_failed_to_start();
-        return Err(error);
+    let Some((worker, seceded)) = seceded else { return Ok(false) };
+    if seceded == Seceded::StartThread {
+        worker.start_counted_executor(py)?;
     }
-    Ok(true)
+    Ok(seceded != Seceded::HadNoSlot)
 }
 
 /// Waits for a slot. False: there was no need.
 pub fn rejoin(py: Python<'_>) -> bool {
     // The chair is out of its place while this thread waits: the wait is without the
     // interpreter, and nothing of this thread can look for it meanwhile.
-    let Some(mut chair) = CHAIR.take() else { return false };
-    let needed = chair.seat.has_seceded();
-    if needed {
-        py.detach(|| chair.worker.shell.rejoin(&mut chair.seat));
-    }
+    let Some(chair) = CHAIR.take() else { return false };
+    let waited = py.detach(|| chair.worker.shell.rejoin(&chair.seat));
     CHAIR.set(Some(chair));
-    needed
+    waited
 }
 
 /// The task that the calling thread or coroutine is part of, for what it submits.

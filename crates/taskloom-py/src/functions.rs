@@ -4,6 +4,7 @@ use crate::codec::pickle_dumps;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -320,12 +321,27 @@ impl FunctionCache {
 /// # Errors
 /// What pickling it raises.
 pub fn constant(object: &Bound<'_, PyAny>) -> PyResult<Arc<FunctionSpec>> {
-    let payload = pickle_dumps(object)?;
+    constant_of_pickle(object, pickle_dumps(object)?.as_bytes())
+}
+
+/// As [`constant`], of an object whose pickle is there.
+///
+/// # Errors
+/// `ValueError` when it is too large for a message.
+pub fn constant_of_pickle(object: &Bound<'_, PyAny>, pickle: &[u8]) -> PyResult<Arc<FunctionSpec>> {
+    const MAX_BYTES: usize = 250 * 1024 * 1024;
     let name = object.get_type().name()?.to_string();
+    if pickle.len() > MAX_BYTES {
+        let megabytes = pickle.len() >> 20;
+        return Err(PyValueError::new_err(format!(
+            "an argument of type {name} takes {megabytes} MiB, which is too much to send with a \
+             call: use client.scatter and pass the future"
+        )));
+    }
     Ok(Arc::new(FunctionSpec {
-        id: FunctionId(xxh3_128(payload.as_bytes())),
+        id: FunctionId(xxh3_128(pickle)),
         name,
-        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        payload: Bytes::copy_from_slice(pickle),
         is_coroutine: false,
     }))
 }

@@ -104,13 +104,14 @@ pub fn decode_key<'py>(py: Python<'py>, key: &Key) -> PyResult<Bound<'py, PyAny>
     read(py, key.as_bytes(), 0)
 }
 
-/// The hash of a call: of its function, its encoded arguments, and the keys of the futures in
-/// them. `scratch` is overwritten.
+/// The hash of a call: of its function, its encoded arguments, and the keys of the futures and
+/// the ids of the large objects in them. `scratch` is overwritten.
 #[must_use]
 pub fn call_token<'a>(
     function: FunctionId,
     body: &[u8],
     deps: impl Iterator<Item = &'a Key>,
+    large: impl Iterator<Item = FunctionId>,
     scratch: &mut Vec<u8>,
 ) -> u128 {
     scratch.clear();
@@ -120,6 +121,7 @@ pub fn call_token<'a>(
         scratch.extend_from_slice(&(key.as_bytes().len() as u32).to_le_bytes());
         scratch.extend_from_slice(key.as_bytes());
     }
+    large.for_each(|id| scratch.extend_from_slice(&id.0.to_le_bytes()));
     xxh3_128(scratch)
 }
 

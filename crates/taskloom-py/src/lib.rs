@@ -1,30 +1,30 @@
 //! The extension module `taskloom._taskloom`: convert, call, convert back.
 use pyo3::prelude::*;
 
-mod codec;
 mod aio;
+mod cli;
 mod client;
 mod cluster;
+mod codec;
 mod errors;
+mod executor;
+mod functions;
 mod future;
 mod gather;
 mod graph;
+mod keys;
+mod objects;
 mod options;
 mod questions;
+mod running;
 mod scatter;
+mod serializer;
 mod submit;
 mod submit_many;
 mod tokens;
 mod values;
 mod waiting;
 mod worker;
-mod serializer;
-mod running;
-mod objects;
-mod keys;
-mod functions;
-mod executor;
-mod cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -37,8 +37,7 @@ impl CoreOptions {
         priority: i32,
     ) -> PyResult<Self> {
         let resources = self::resources(resources)?;
-        let options =
-            TaskOptions { workers, allow_other_workers, resources, retries, priority };
+        let options = TaskOptions { workers, allow_other_workers, resources, retries, priority };
         Ok(Self { options })
     }
 }

@@ -1,7 +1,7 @@
 //! Questions to the scheduler, and their answers as operations.
 
 use crate::codec::{NoDependencies, Writer, decode_error, decode_value};
-use crate::errors::answer_error;
+use crate::errors::{answer_error, raise};
 use crate::keys::encode_key;
 use crate::values::to_python;
 use crate::waiting::Rounds;
@@ -107,7 +107,7 @@ pub struct AnswerRounds {
 
 impl AnswerRounds {
     pub fn new(name: &str, pending: Arc<PendingAnswer>) -> Self {
-        let is_run = matches!(name, "run" | "executing");
+        let is_run = name == "run";
         let reading = if is_run { Reading::RunResults } else { Reading::Plain };
         Self { pending, answer: Mutex::new(None), reading, name: name.into() }
     }
@@ -149,6 +149,13 @@ impl Rounds for AnswerRounds {
     }
 }
 
+fn address_text(address: &Value) -> &str {
+    match address {
+        Value::Text(text) => text,
+        _ => "?",
+    }
+}
+
 /// `{address: [ok, payload]}` with the payloads decoded.
 fn run_results(py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
     let results = PyDict::new(py);
@@ -156,6 +163,11 @@ fn run_results(py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
     for (address, outcome) in entries {
         let Value::List(parts) = outcome else { continue };
         let (ok, object) = match &parts[..] {
+            // The worker left before it answered.
+            [Value::Bool(false), Value::Bytes(payload)] if payload.is_empty() => {
+                let text = format!("worker {} left before it answered", address_text(address));
+                (false, raise(py, "SchedulerError", (text, "lost")).into_value(py).into_any())
+            }
             [Value::Bool(true), Value::Bytes(payload)] => {
                 (true, decode_value(py, vec![payload.clone()])?.unbind())
             }

@@ -59,9 +59,7 @@ impl Rounds for ScatterRounds {
             let put = self.scatter.put(make_wait);
             return match put {
                 Ok(()) => Ok(false),
-                Err((kind, text)) => {
-                    Err(Python::attach(|py| answer_error(py, &kind, &text)))
-                }
+                Err((kind, text)) => Err(Python::attach(|py| answer_error(py, &kind, &text))),
             };
         }
         Ok(true)

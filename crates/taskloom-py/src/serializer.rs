@@ -28,6 +28,12 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
                     begin_coroutine(py, worker, *execution);
                 }
             }
+            Job::CancelCoroutine(task, attempt) => worker.cancel_coroutine(py, task, attempt),
+            Job::StartExecutor => {
+                if let Err(error) = worker.start_counted_executor(py) {
+                    error.write_unraisable(py, None);
+                }
+            }
             Job::CollectGarbage => {
                 drop(worker.shell.take_garbage());
                 worker.forget_functions();

@@ -2,7 +2,7 @@
 
 use crate::client::{CoreClient, FUNCTIONS, new_batch};
 use crate::codec::{Dependencies, Writer, encode_call};
-use crate::functions::Known;
+use crate::functions::{Known, constant_of_pickle};
 use crate::future::CoreFuture;
 use crate::keys::{call_token, encode_key, token_key};
 use crate::options::CoreOptions;
@@ -10,20 +10,30 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::sync::Arc;
 use taskloom_proto::Body;
 use taskloom_proto::client::TaskSpec;
-use taskloom_runtime::client::Held;
+use taskloom_runtime::client::{FunctionSpec, Held};
 use taskloom_types::{FunctionId, Key};
 
-/// The futures inside arguments, each once, in the order in which they were met.
+/// The futures inside arguments, each once, in the order in which they were met; and the large
+/// objects, which travel beside the call.
 pub(crate) struct FutureDeps<'a> {
     client: &'a CoreClient,
     pub(crate) held: Vec<Held>,
+    pub(crate) large: Vec<Arc<FunctionSpec>>,
+    /// Functions of the task before the large objects.
+    functions: u32,
 }
 
 impl<'a> FutureDeps<'a> {
-    pub(crate) fn new(client: &'a CoreClient) -> Self {
-        Self { client, held: Vec::new() }
+    /// `functions`: how many functions the task has besides.
+    pub(crate) fn new(client: &'a CoreClient, functions: u32) -> Self {
+        Self { client, held: Vec::new(), large: Vec::new(), functions }
+    }
+
+    pub(crate) fn large_ids(&self) -> impl Iterator<Item = FunctionId> {
+        self.large.iter().map(|large| large.id)
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -43,15 +53,20 @@ impl Dependencies for FutureDeps<'_> {
 
     fn position(&mut self, object: &Bound<'_, PyAny>) -> PyResult<u32> {
         let future = object.cast::<CoreFuture>()?.get();
-        let is_same = |held: &Held| std::sync::Arc::ptr_eq(held.entry(), future.entry());
+        let is_same = |held: &Held| Arc::ptr_eq(held.entry(), future.entry());
         // A short list is searched; in a long one a future may stand twice.
         let known = self.held.iter().rev().take(32).position(is_same);
         if let Some(from_end) = known {
             return Ok((self.held.len() - 1 - from_end) as u32);
         }
         future.live(object.py())?;
-        self.held.push(self.client.hold(future));
+        self.held.push(self.client.hold(future)?);
         Ok((self.held.len() - 1) as u32)
+    }
+
+    fn take_out(&mut self, object: &Bound<'_, PyAny>, pickle: &[u8]) -> PyResult<Option<u32>> {
+        self.large.push(constant_of_pickle(object, pickle)?);
+        Ok(Some(self.functions + self.large.len() as u32 - 1))
     }
 }
 
@@ -94,14 +109,16 @@ struct Encoded<'a> {
 
 impl<'a> Call<'a, '_> {
     fn encode(&self, client: &'a CoreClient, function: FunctionId) -> PyResult<Encoded<'a>> {
-        let mut deps = FutureDeps::new(client);
+        let mut deps = FutureDeps::new(client, 1);
         with_room(|writer, scratch| {
             writer.clear();
             encode_call(writer, self.args, self.kwargs, &mut deps)?;
-            let token = call_token(function, writer.as_slice(), deps.keys(), scratch);
+            let token =
+                call_token(function, writer.as_slice(), deps.keys(), deps.large_ids(), scratch);
             let token = match writer.has_pickles() && self.pure {
-                true => crate::tokens::dask_token(function, self.args, self.kwargs)?
-                    .unwrap_or(token),
+                true => {
+                    crate::tokens::dask_token(function, self.args, self.kwargs)?.unwrap_or(token)
+                }
                 false => token,
             };
             Ok(Encoded { body: Body::from_slice(writer.as_slice()), deps, token })
@@ -157,7 +174,10 @@ fn send(
 ) -> Sent {
     let mut batch = new_batch(&core.client, call.fifo_us);
     batch.functions.push(known.spec.id);
-    batch.options.push(call.options.map(|options| options.get().options.clone()).unwrap_or_default());
+    batch.functions.extend(encoded.deps.large_ids());
+    batch
+        .options
+        .push(call.options.map(|options| options.get().options.clone()).unwrap_or_default());
     batch.prefixes.push(prefix_of(call, known, &key));
     let mut submission = core.client.submission();
     if let Some(live) = submission.find(&key) {
@@ -165,18 +185,20 @@ fn send(
         return Sent::Live(live);
     }
     submission.register(&known.spec);
-    let held = submission.add(key.clone(), hash);
+    encoded.deps.large.iter().for_each(|large| submission.register_once(large));
+    let held = submission.add_call(key.clone(), hash, &known.spec);
     batch.tasks.push(TaskSpec {
         handle: held.entry().handle,
         flags: flags(known),
         key,
         spec_hash: hash,
-        functions: SmallVec::from_slice(&[0]),
+        functions: (0..batch.functions.len() as u32).collect(),
         deps: encoded.deps.handles(),
         body: encoded.body,
         ..TaskSpec::default()
     });
     submission.send(batch);
+    submission.forget(encoded.deps.large_ids().collect());
     submission.flush();
     Sent::New(held)
 }

@@ -18,6 +18,9 @@ use taskloom_types::{Handle, Key};
 /// Tasks per message.
 const PIECE: usize = 1000;
 
+/// … or as many as take so many bytes.
+const PIECE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Keyword values whose encoding is at least this long are sent once, not with each call.
 const SHARED_FROM: usize = 8 * 1024;
 
@@ -46,7 +49,7 @@ struct Keywords {
 
 impl Keywords {
     fn encode(client: &CoreClient, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let mut deps = FutureDeps::new(client);
+        let mut deps = FutureDeps::new(client, 1);
         let mut shared = Vec::new();
         let mut writer = Writer::contiguous();
         writer.start_keywords(kwargs.map_or(0, |kwargs| kwargs.len()))?;
@@ -73,8 +76,15 @@ struct Item {
     hash: u64,
     body: Body,
     deps: SmallVec<[Handle; 2]>,
+    large: Vec<Arc<FunctionSpec>>,
     /// Keeps the dependencies alive until they are sent.
     _held: Vec<Held>,
+}
+
+impl Item {
+    fn size(&self) -> usize {
+        self.body.len() + self.large.iter().map(|large| large.payload.len()).sum::<usize>()
+    }
 }
 
 /// Draws one item of each iterable, until the first is exhausted.
@@ -108,7 +118,8 @@ struct Mapping<'a, 'py> {
 
 impl<'a, 'py> Mapping<'a, 'py> {
     fn item(&mut self, row: &[Bound<'py, PyAny>]) -> PyResult<Item> {
-        let mut deps = FutureDeps::new(self.core);
+        let functions = 1 + self.keywords.shared.len() as u32;
+        let mut deps = FutureDeps::new(self.core, functions);
         deps.held.extend(self.keywords.held.iter().cloned());
         let (body, token) = with_room(|writer, scratch| -> PyResult<_> {
             writer.clear();
@@ -117,7 +128,13 @@ impl<'a, 'py> Mapping<'a, 'py> {
                 writer.object(argument, &mut deps)?;
             }
             writer.append_bytes(&self.keywords.tail);
-            let token = call_token(self.known.spec.id, writer.as_slice(), deps.keys(), scratch);
+            let token = call_token(
+                self.known.spec.id,
+                writer.as_slice(),
+                deps.keys(),
+                deps.large_ids(),
+                scratch,
+            );
             let token = match writer.has_pickles() && self.call.pure && self.call.keys.is_none() {
                 true => self.dask_token(row)?.unwrap_or(token),
                 false => token,
@@ -126,7 +143,8 @@ impl<'a, 'py> Mapping<'a, 'py> {
         })?;
         let key = self.key(token)?;
         let handles = deps.handles();
-        Ok(Item { key, hash: spec_hash(token), body, deps: handles, _held: deps.held })
+        let (large, held) = (deps.large, deps.held);
+        Ok(Item { key, hash: spec_hash(token), body, deps: handles, large, _held: held })
     }
 
     fn dask_token(&self, row: &[Bound<'py, PyAny>]) -> PyResult<Option<u128>> {
@@ -158,7 +176,8 @@ impl<'a, 'py> Mapping<'a, 'py> {
     fn send(&self, submission: u64, order: u64, items: Vec<Item>, last: bool) -> Vec<(Held, u64)> {
         let mut batch = self.batch(submission);
         batch.last = last;
-        let functions: SmallVec<[u32; 2]> = (0..batch.functions.len() as u32).collect();
+        let common = batch.functions.len();
+        let functions: SmallVec<[u32; 2]> = (0..common as u32).collect();
         let mut held = Vec::with_capacity(items.len());
         let mut table = self.core.client.submission();
         table.register(&self.known.spec);
@@ -168,21 +187,29 @@ impl<'a, 'py> Mapping<'a, 'py> {
                 held.push((live, item.hash));
                 continue;
             }
-            let new = table.add(item.key.clone(), item.hash);
+            let first = batch.functions.len() as u32;
+            let mut functions = functions.clone();
+            functions.extend((0..item.large.len() as u32).map(|offset| first + offset));
+            batch.functions.extend(item.large.iter().map(|large| large.id));
+            item.large.iter().for_each(|large| table.register_once(large));
+            let new = table.add_call(item.key.clone(), item.hash, &self.known.spec);
             batch.tasks.push(TaskSpec {
                 handle: new.entry().handle,
                 flags: flags(&self.known),
                 key: item.key,
                 order: order + position as u64,
                 spec_hash: item.hash,
-                functions: functions.clone(),
+                functions,
                 deps: item.deps,
                 body: item.body,
                 ..TaskSpec::default()
             });
             held.push((new, 0));
         }
+        let once = batch.functions.split_off(common);
+        batch.functions.extend(&once);
         table.send(batch);
+        table.forget(once);
         table.flush();
         held
     }
@@ -219,11 +246,13 @@ pub(crate) fn map<'py>(
     let mut order = 0;
     loop {
         let mut items = Vec::with_capacity(PIECE);
-        let mut more = true;
-        while more && items.len() < PIECE {
+        let (mut more, mut size) = (true, 0);
+        while more && items.len() < PIECE && size < PIECE_BYTES {
             more = rows.next(&mut row)?;
             if more {
-                items.push(mapping.item(&row)?);
+                let item = mapping.item(&row)?;
+                size += item.size();
+                items.push(item);
             }
         }
         let count = items.len() as u64;

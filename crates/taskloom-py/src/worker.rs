@@ -26,7 +26,7 @@ use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
 use taskloom_runtime::worker::{Phase, SchedulerAt, WorkerConfig, WorkerError, WorkerShell};
 use taskloom_runtime::{ConnectError, ConnectOptions};
-use taskloom_types::{Amount, Attempt, FunctionNo, Resources, TaskId};
+use taskloom_types::{Amount, Attempt, FunctionNo, Key, Resources, TaskId};
 
 /// How long a worker waits for a scheduler that does not listen yet.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -42,6 +42,8 @@ pub struct Inner {
     threads: Mutex<Vec<Py<PyAny>>>,
     threads_started: AtomicUsize,
     serializer_started: AtomicBool,
+    /// By identity of the executor thread: the key of its task, or the empty key.
+    readers: Mutex<Vec<(u64, Arc<Mutex<Key>>)>>,
     /// Places in the table of what runs, true where taken.
     slots: Mutex<Vec<bool>>,
     /// The supervisor's view of this process; `None` where there is no supervisor.
@@ -84,6 +86,19 @@ impl Inner {
             Ok::<_, PyErr>(module.call_method1(intern!(py, "WorkerLoop"), (name,))?.unbind())
         })?;
         Ok(made.bind(py).clone())
+    }
+
+    /// Lets others see which task the calling executor thread is at.
+    pub fn add_reader(&self, py: Python<'_>, key: &Arc<Mutex<Key>>) {
+        if let Ok(thread) = thread_identity(py) {
+            self.readers.lock().push((thread, key.clone()));
+        }
+    }
+
+    pub fn remove_reader(&self, py: Python<'_>) {
+        if let Ok(thread) = thread_identity(py) {
+            self.readers.lock().retain(|(other, _)| *other != thread);
+        }
     }
 
     /// A place in the table of what runs.
@@ -154,8 +169,18 @@ impl Inner {
     }
 
     /// Starts an executor thread that the shell has counted.
-    pub fn start_executor(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        self.start_thread(py, "taskloom-executor", executor::execute)
+    pub fn start_counted_executor(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let started = self.start_thread(py, "taskloom-executor", executor::execute);
+        started.inspect_err(|_| self.shell.executor_failed_to_start())
+    }
+
+    /// Ends the coroutine of a run that nobody wants any more.
+    pub fn cancel_coroutine(&self, py: Python<'_>, task: TaskId, attempt: Attempt) {
+        let Some(event_loop) = self.event_loop.get(py) else { return };
+        let id = (task.to_u64(), attempt);
+        if let Err(error) = event_loop.bind(py).call_method1(intern!(py, "cancel"), (id,)) {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// Starts the serializer thread, once.
@@ -179,6 +204,11 @@ impl Inner {
             serializer::run_call(py, worker, request, &payload);
         })
     }
+}
+
+/// As `threading.get_ident()`.
+fn thread_identity(py: Python<'_>) -> PyResult<u64> {
+    py.import(intern!(py, "_thread"))?.call_method0(intern!(py, "get_ident"))?.extract()
 }
 
 /// The value of one of the variables in `taskloom._context`; `None` where it is not set.
@@ -267,6 +297,7 @@ impl CoreWorker {
             threads: Mutex::default(),
             threads_started: AtomicUsize::new(0),
             serializer_started: AtomicBool::new(false),
+            readers: Mutex::default(),
             slots: Mutex::default(),
             table,
         };
@@ -280,7 +311,7 @@ impl CoreWorker {
         self.inner.start_thread(py, "taskloom-service", serializer::serve_jobs)?;
         for _ in 0..shell.config().nthreads.max(1) {
             shell.add_executor();
-            self.inner.start_executor(py).inspect_err(|_| shell.executor_failed_to_start())?;
+            self.inner.start_counted_executor(py)?;
         }
         py.detach(|| shell.wait_registered())?;
         if let Some(table) = self.inner.table {
@@ -385,13 +416,17 @@ impl CoreWorker {
         // The owner refers to this object: the circle would never go.
         let owner = self.inner.owner.lock().take();
         drop(owner);
-        let event_loop = self.inner.event_loop.get(py).map(|it| it.clone_ref(py));
-        (threads, event_loop)
+        (threads, self.running_event_loop(py))
     }
 
     /// The event loop of coroutine tasks.
     fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.inner.event_loop(py)
+    }
+
+    /// The event loop if a task has needed it.
+    fn running_event_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.inner.event_loop.get(py).map(|event_loop| event_loop.clone_ref(py))
     }
 
     /// Waits until the worker is closed: why, and whether it was in order (otherwise the
@@ -462,6 +497,14 @@ impl CoreWorker {
     #[getter]
     fn executor_threads(&self) -> usize {
         self.inner.shell.executor_threads()
+    }
+
+    /// The tasks that executor threads are at: pairs of key and thread identity.
+    fn executing_threads<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
+        let readers = self.inner.readers.lock().clone();
+        let keys = readers.into_iter().map(|(thread, key)| (key.lock().clone(), thread));
+        let busy = keys.filter(|(key, _)| *key != Key::default());
+        busy.map(|(key, thread)| Ok((crate::keys::decode_key(py, &key)?, thread))).collect()
     }
 
     /// How many tasks run now.

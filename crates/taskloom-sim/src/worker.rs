@@ -92,6 +92,7 @@ impl SimWorker {
                 Action::DropValue(task) => {
                     self.values.remove(&task);
                 }
+                Action::Abandoned { .. } => {}
                 Action::Fetch { peer, tasks, .. } => effects.push(Effect::Fetch { peer, tasks }),
             }
         }

@@ -12,9 +12,11 @@ hang or a crash of the session loses nothing.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +66,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _start(engine: str, workers: int) -> tuple[Any, Any]:
     """A cluster of `engine` and its client."""
-    if engine == "distributed":
-        from distributed import Client, LocalCluster
-    else:
-        from taskloom import Client, LocalCluster  # type: ignore[no-redef,assignment]
+    module: Any = importlib.import_module(engine)
     if workers == 0:
         shape: dict[str, Any] = {"processes": False, "n_workers": 1, "threads_per_worker": 4}
     else:
         shape = {"n_workers": workers, "threads_per_worker": 1}
-    cluster = LocalCluster(dashboard_address=None, **shape)
-    return cluster, Client(cluster)
+    cluster = module.LocalCluster(dashboard_address=None, **shape)
+    return cluster, module.Client(cluster)
 
 
 def stable_id(nodeid: str) -> str:
@@ -147,7 +146,9 @@ class _Session:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Any:
         result = yield
-        if self.leaks and self.engine == "taskloom":
+        # The traceback of a failed test keeps what the test had.
+        passed = self.outcomes.get(item.nodeid, {}).get("outcome") == "passed"
+        if self.leaks and passed and self.engine == "taskloom":
             left = self._keys_left()
             if left:
                 self.outcomes.setdefault(item.nodeid, {})["leaks"] = left
@@ -155,11 +156,13 @@ class _Session:
 
     def _keys_left(self) -> list[str]:
         """Keys that the scheduler still knows although nothing should hold them."""
-        for _ in range(3):
+        left: Any = ()
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            gc.collect()
             left = self.client.who_has()
             if not left:
                 return []
-            gc.collect()
         return sorted(map(str, left))[:5]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -10,6 +10,16 @@ use taskloom_proto::client::{
 };
 use taskloom_types::{ClientId, FunctionNo, Generation, Handle, Nanos, TaskId, WorkerNo};
 
+/// A submission of which more pieces are to come.
+#[derive(Debug, Default)]
+pub struct OpenSubmission {
+    pub generation: Generation,
+    /// Added to the orders of its tasks.
+    pub base: u64,
+    /// Tasks that are kept until it is complete.
+    pub unwanted: Vec<(Handle, TaskId)>,
+}
+
 /// A connected client.
 #[derive(Debug, Default)]
 pub struct ClientRecord {
@@ -20,9 +30,7 @@ pub struct ClientRecord {
     pub functions: Set<FunctionNo>,
     /// Workers whose addresses it has been told.
     pub peers: Set<WorkerNo>,
-    /// Per unfinished submission: tasks that are kept until it is complete.
-    pub open_submissions: Map<u64, Vec<(Handle, TaskId)>>,
-    pub last_submission: u64,
+    pub open_submissions: Map<u64, OpenSubmission>,
     pub submitted_at: Option<Nanos>,
     pub generation: Generation,
     /// Where its last message of this turn is; see `Outbox`.
@@ -49,6 +57,10 @@ impl Scheduler {
     }
 
     fn on_client_joined(&mut self, client: ClientId, register: RegisterClient) {
+        if self.clients.contains_key(&client) {
+            self.counters.stale_messages += 1;
+            return;
+        }
         let record = ClientRecord {
             name: register.name,
             is_strict: register.strict,
@@ -217,8 +229,11 @@ impl Scheduler {
         for client in clients {
             let Some(record) = self.clients.get_mut(&client) else { continue };
             let open = std::mem::take(&mut record.open_submissions);
-            let mut unwanted: Vec<_> = open.into_values().flatten().collect();
+            let mut unwanted: Vec<_> = open.into_values().flat_map(|open| open.unwanted).collect();
             unwanted.sort_unstable();
+            for (handle, _) in &unwanted {
+                record.handles.remove(handle);
+            }
             unwanted.into_iter().for_each(|(_, id)| self.drop_hold(id));
         }
         let all: Vec<u32> = self.tasks.iter().collect();

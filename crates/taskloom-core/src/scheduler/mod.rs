@@ -167,6 +167,9 @@ pub struct Scheduler {
     /// Whether something that changes placements happened since the last [`Scheduler::poll`].
     placement_due: bool,
     steal_at: Option<Nanos>,
+    /// Tasks that no worker may run, and since when; some have left that state by now. Empty
+    /// when there is no time-out.
+    without_worker: std::collections::VecDeque<(Nanos, queue::Entry)>,
     last_poll: Nanos,
 }
 
@@ -200,6 +203,7 @@ impl Scheduler {
             spare: std::collections::VecDeque::new(),
             placement_due: false,
             steal_at: None,
+            without_worker: std::collections::VecDeque::new(),
             last_poll: Nanos::default(),
         }
     }
@@ -290,6 +294,7 @@ impl Scheduler {
         self.lose_silent_workers();
         self.end_overdue_limbo();
         self.fail_tasks_without_workers();
+        self.lose_abandoned_scatters();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

@@ -38,15 +38,15 @@ impl Scheduler {
     /// A task with all inputs there becomes runnable: waiting → queued (or no-worker).
     pub(super) fn enqueue(&mut self, index: u32) {
         self.placement_due = true;
-        if self.tasks[index].suspicions > 0 {
-            self.set_state(index, State::Queued);
-            self.suspects.add(self.tasks.id(index));
-            return;
-        }
         let class = self.tasks[index].class;
         if self.classes[class].eligible.is_empty() {
             self.set_state(index, State::NoWorker);
             self.push_to_class(index);
+            return;
+        }
+        if self.tasks[index].suspicions > 0 {
+            self.set_state(index, State::Queued);
+            self.suspects.add(self.tasks.id(index));
             return;
         }
         self.set_state(index, State::Queued);
@@ -68,6 +68,9 @@ impl Scheduler {
         let task = &mut self.tasks[index];
         task.queued_on = WorkerSlot::NONE;
         self.classes[task.class].queue.push(entry);
+        if task.state == State::NoWorker && self.config.no_workers_timeout_ns.is_some() {
+            self.without_worker.push_back((self.now, entry));
+        }
     }
 
     fn push_to_worker(&mut self, index: u32, slot: WorkerSlot) {
@@ -362,7 +365,7 @@ impl Scheduler {
         worker.processing.push(index);
         worker.active += 1;
         worker.blocked += u32::from(task.waiting_on > 0);
-        worker.occupancy_ns += task.expected_ns;
+        worker.occupancy_ns = worker.occupancy_ns.saturating_add(task.expected_ns);
         worker.available.take(&self.classes[task.class].resources);
         self.set_state(index, State::Processing);
         self.send_functions(index, slot);
@@ -431,7 +434,7 @@ impl Scheduler {
         let slot = std::mem::replace(&mut task.worker, WorkerSlot::NONE);
         let was_active = !task.has(mark::SECEDED);
         let was_canary = task.has(mark::CANARY);
-        task.marks &= !(mark::SECEDED | mark::CANARY | mark::RETRACTING);
+        task.marks &= !(mark::SECEDED | mark::CANARY | mark::RETRACTING | mark::KEPT);
         let (at, expected_ns, class) = (task.processing_at as usize, task.expected_ns, task.class);
         let was_blocked = task.waiting_on > 0;
         let Some(worker) = self.workers.get_mut(slot) else { return };
@@ -475,7 +478,7 @@ impl Scheduler {
         } else {
             worker.active += 1;
             worker.blocked += is_blocked;
-            worker.occupancy_ns += expected_ns;
+            worker.occupancy_ns = worker.occupancy_ns.saturating_add(expected_ns);
         }
         if was_canary && seceded {
             self.tasks[index].marks &= !mark::CANARY;
@@ -498,7 +501,21 @@ impl Scheduler {
             self.classes[class].eligible = eligible;
             self.requeue_class(class);
         }
+        self.park_suspects();
         self.placement_due = true;
+    }
+
+    /// Suspects that nobody may run any more do not keep others waiting.
+    fn park_suspects(&mut self) {
+        let Self { tasks, classes, suspects, .. } = self;
+        let is_stranded = |id| {
+            let task = tasks.get(id).map(|index| &tasks[index]);
+            task.is_some_and(|task| classes[task.class].eligible.is_empty())
+        };
+        for id in suspects.take_if(is_stranded) {
+            self.set_state(id.index, State::NoWorker);
+            self.push_to_class(id.index);
+        }
     }
 
     fn requeue_class(&mut self, class: u32) {
@@ -514,7 +531,11 @@ impl Scheduler {
         let entries = std::mem::take(&mut record.queue).drain(is_valid);
         for entry in entries {
             self.set_state(entry.task, to);
-            self.push_to_class(entry.task);
+            if to == State::Queued && self.tasks[entry.task].suspicions > 0 {
+                self.suspects.add(self.tasks.id(entry.task));
+            } else {
+                self.push_to_class(entry.task);
+            }
         }
     }
 
@@ -542,7 +563,6 @@ impl Scheduler {
     /// When the first task that no worker may run has waited too long.
     pub(super) fn next_no_worker_deadline(&self) -> Option<Nanos> {
         let timeout = self.config.no_workers_timeout_ns?;
-        let some = self.state_counts[State::NoWorker as usize] > 0;
-        some.then(|| self.no_worker_since().after(timeout))
+        self.without_worker.front().map(|(since, _)| since.after(timeout))
     }
 }

@@ -319,6 +319,6 @@ impl Scheduler {
     pub(super) fn forget_questions_of(&mut self, client: ClientId) {
         self.questions.runs.retain(|run| run.client != client);
         self.questions.waits.retain(|wait| wait.client != client);
-        self.scatters.forget_client(client);
+        self.forget_scatters_of(client);
     }
 }

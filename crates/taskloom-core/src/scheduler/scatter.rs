@@ -5,9 +5,10 @@ use super::transitions::Step;
 use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler};
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use taskloom_proto::Value;
 use taskloom_proto::client::{Answer, PlanScatter};
-use taskloom_types::{ClientId, Nanos};
+use taskloom_types::{ClientId, Nanos, TaskId};
 
 /// A scatter that waits for a first worker.
 #[derive(Debug)]
@@ -18,10 +19,20 @@ struct WaitingScatter {
     until: Nanos,
 }
 
+/// Who is to put a value where.
+#[derive(Debug, Default)]
+struct Planned {
+    clients: SmallVec<[ClientId; 1]>,
+    workers: SmallVec<[WorkerSlot; 2]>,
+}
+
 /// Values on their way from clients to workers.
 #[derive(Debug, Default)]
 pub struct Scatters {
-    planned: Map<u32, SmallVec<[WorkerSlot; 2]>>,
+    planned: Map<u32, Planned>,
+    /// Values whose clients left before the news came that they are stored, and how long to
+    /// wait for that: the news comes from the worker, by another way.
+    abandoned: VecDeque<(Nanos, Vec<TaskId>)>,
     waiting: Vec<WaitingScatter>,
     /// Where the next value goes: by turns.
     turn: usize,
@@ -40,11 +51,24 @@ impl Scatters {
     }
 
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.waiting.iter().map(|scatter| scatter.until).min()
+        let waiting = self.waiting.iter().map(|scatter| scatter.until).min();
+        let abandoned = self.abandoned.front().map(|(until, _)| *until);
+        waiting.into_iter().chain(abandoned).min()
     }
 
-    pub fn forget_client(&mut self, client: ClientId) {
+    /// A client left. Returns the tasks that nobody is going to put anywhere.
+    fn forget_client(&mut self, client: ClientId) -> Vec<u32> {
         self.waiting.retain(|scatter| scatter.client != client);
+        let mut left = Vec::new();
+        for (index, planned) in &mut self.planned {
+            let before = planned.clients.len();
+            planned.clients.retain(|other| *other != client);
+            if planned.clients.is_empty() && before > 0 {
+                left.push(*index);
+            }
+        }
+        left.sort_unstable();
+        left
     }
 }
 
@@ -61,8 +85,8 @@ impl Scheduler {
         let mut answer = Vec::with_capacity(plan.items.len());
         for (handle, key, _) in plan.items {
             let index = match self.tasks.find(&key) {
-                Some(index) => index,
-                None => {
+                Some(index) if !self.make_way(index) => index,
+                _ => {
                     let index = self.insert_task(key);
                     self.tasks[index].kind = Kind::Data;
                     index
@@ -75,7 +99,9 @@ impl Scheduler {
                 && matches!(self.tasks[index].state, State::Released | State::Waiting);
             let workers = if needs_data { self.choose(&targets, plan.broadcast) } else { vec![] };
             if needs_data {
-                self.scatters.planned.insert(index, workers.iter().copied().collect());
+                let planned = self.scatters.planned.entry(index).or_default();
+                planned.clients.push(client);
+                planned.workers.extend(workers.iter().copied());
             }
             let addresses = workers
                 .iter()
@@ -133,19 +159,45 @@ impl Scheduler {
     /// A worker left: values on their way to it and to no other are lost.
     pub(super) fn forget_scatters_to(&mut self, slot: WorkerSlot) {
         let mut orphans = Vec::new();
-        self.scatters.planned.retain(|index, workers| {
-            workers.retain(|worker| *worker != slot);
-            if workers.is_empty() {
+        self.scatters.planned.retain(|index, planned| {
+            planned.workers.retain(|worker| *worker != slot);
+            if planned.workers.is_empty() {
                 orphans.push(*index);
             }
-            !workers.is_empty()
+            !planned.workers.is_empty()
         });
         orphans.sort_unstable();
-        for index in orphans {
-            if self.tasks.is_live(index) && self.tasks[index].state == State::Waiting {
-                self.set_state(index, State::Released);
-                self.steps.push(Step::Start(index));
+        orphans.into_iter().for_each(|index| self.lose_scattered(index));
+    }
+
+    /// A client left: what it was to put somewhere comes soon or never.
+    pub(super) fn forget_scatters_of(&mut self, client: ClientId) {
+        let left = self.scatters.forget_client(client);
+        if !left.is_empty() {
+            let until = self.now.after(self.config.exit_report_ns);
+            let ids = left.into_iter().map(|index| self.tasks.id(index)).collect();
+            self.scatters.abandoned.push_back((until, ids));
+        }
+    }
+
+    pub(super) fn lose_abandoned_scatters(&mut self) {
+        while self.scatters.abandoned.front().is_some_and(|(until, _)| *until <= self.now) {
+            let Some((_, ids)) = self.scatters.abandoned.pop_front() else { return };
+            for index in ids.into_iter().filter_map(|id| self.tasks.get(id)).collect::<Vec<_>>() {
+                let planned = self.scatters.planned.get(&index);
+                if planned.is_some_and(|planned| planned.clients.is_empty()) {
+                    self.scatters.forget(index);
+                    self.lose_scattered(index);
+                }
             }
+        }
+    }
+
+    /// A value will not arrive.
+    fn lose_scattered(&mut self, index: u32) {
+        if self.tasks.is_live(index) && self.tasks[index].state == State::Waiting {
+            self.set_state(index, State::Released);
+            self.steps.push(Step::Start(index));
         }
     }
 }

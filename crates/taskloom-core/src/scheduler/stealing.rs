@@ -92,6 +92,11 @@ impl Scheduler {
                 continue;
             }
             any_excess = true;
+            let is_asked = |task: &&u32| self.tasks[**task].has(mark::RETRACTING);
+            let asked = worker.processing.iter().filter(is_asked).count();
+            let Some(excess) = excess.checked_sub(asked).filter(|excess| *excess > 0) else {
+                continue;
+            };
             // What is expected to start within a moment is left alone the first time round.
             let oldest = worker.processing.iter().map(|task| self.sent_since(*task)).max();
             if oldest.unwrap_or(0) < STEAL_CHECK_NS && worker.wait_ns() < STEAL_CHECK_NS {
@@ -143,7 +148,7 @@ impl Scheduler {
             })
         });
         task.waiting_on == 0
-            && task.marks & (mark::RETRACTING | mark::SECEDED | mark::CANARY) == 0
+            && task.marks & (mark::RETRACTING | mark::KEPT | mark::SECEDED | mark::CANARY) == 0
             && class.is_eligible(thief)
             && class.resources.is_empty()
             && !run_ahead_waits

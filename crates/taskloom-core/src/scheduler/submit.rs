@@ -1,6 +1,6 @@
 //! Submissions: tasks come in batches, keys and functions are interned, collisions are told.
 
-use super::clients::ClientRecord;
+use super::clients::{ClientRecord, OpenSubmission};
 use super::task::{Kind, State, Want, mark};
 use super::transitions::{DropReason, Step, dropped_error};
 use super::{Map, Scheduler, Set};
@@ -13,6 +13,9 @@ use taskloom_proto::client::{
 };
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_types::{ClientId, FunctionId, FunctionNo, Generation, Handle, Key, Priority, TaskId};
+
+/// Orders beyond it count as equal: sums of orders must not overflow.
+const MAX_ORDER: u64 = 1 << 40;
 
 /// A function that clients registered. The scheduler never looks into the payload.
 #[derive(Debug)]
@@ -89,6 +92,10 @@ enum Found {
 
 impl Scheduler {
     pub(super) fn on_register_function(&mut self, client: ClientId, function: RegisterFunction) {
+        if !self.clients.contains_key(&client) {
+            self.counters.stale_messages += 1;
+            return;
+        }
         let number = self.functions.insert(function);
         let Some(record) = self.clients.get_mut(&client) else { return };
         if record.functions.insert(number) {
@@ -137,23 +144,36 @@ impl Scheduler {
         }
         self.tasks.reserve(batch.tasks.len());
         self.counters.tasks_submitted += batch.tasks.len() as u64;
-        let generation = self.generation_of(client, &batch);
+        let (generation, base) = self.rank_of(client, &batch);
         let interned = self.intern(&batch);
-        let base = self.next_order;
-        let mut last_order = 0;
         for spec in batch.tasks {
-            last_order = last_order.max(spec.order);
+            let order = base.wrapping_add(spec.order.min(MAX_ORDER));
+            self.next_order = self.next_order.max(order.wrapping_add(1));
             let options = batch.options.get(spec.option as usize);
             let user = options.map_or(0, |options| options.priority);
             let retries = options.map_or(0, |options| options.retries);
-            let priority = Priority::new(user, generation, base + spec.order);
+            let priority = Priority::new(user, generation, order);
             self.submit_one(client, batch.submission, spec, &interned, priority, retries);
         }
         self.let_go_of_interned(&interned);
         if batch.last {
-            self.next_order = base + last_order + 1;
             self.close_submission(client, batch.submission);
         }
+    }
+
+    /// A submission's generation, and what is added to the orders of its tasks: the same for all
+    /// of its pieces, whatever else comes between them.
+    fn rank_of(&mut self, client: ClientId, batch: &SubmitBatch) -> (Generation, u64) {
+        let record = self.clients.get(&client);
+        if let Some(open) = record.and_then(|r| r.open_submissions.get(&batch.submission)) {
+            return (open.generation, open.base);
+        }
+        let (generation, base) = (self.generation_of(client, batch), self.next_order);
+        if let (false, Some(record)) = (batch.last, self.clients.get_mut(&client)) {
+            let open = OpenSubmission { generation, base, unwanted: Vec::new() };
+            record.open_submissions.insert(batch.submission, open);
+        }
+        (generation, base)
     }
 
     /// Submissions close together share a generation; those from inside a task sort before it.
@@ -164,15 +184,13 @@ impl Scheduler {
         }
         let now = self.now;
         let Some(record) = self.clients.get_mut(&client) else { return self.generation };
-        let is_continued = record.last_submission == batch.submission;
         let is_close = record
             .submitted_at
             .is_some_and(|at| now.since(at) <= batch.fifo_timeout_us.saturating_mul(1_000));
-        if !is_continued && !is_close {
+        if !is_close {
             self.generation = self.generation.next();
             record.generation = self.generation;
         }
-        record.last_submission = batch.submission;
         record.submitted_at = Some(now);
         record.generation
     }
@@ -263,13 +281,22 @@ impl Scheduler {
         if task.spec_hash == spec.spec_hash {
             return Found::Same(index);
         }
-        if task.state == State::Released && !task.is_needed() {
-            // Only the lineage of held results keeps it: it goes on without the name.
-            self.tasks.unname(index);
-            self.tasks[index].marks |= mark::SHADOWED;
+        if self.make_way(index) {
             return Found::New(self.insert_task(spec.key.clone()));
         }
         Found::Other(index)
+    }
+
+    /// A task that only the lineage of held results keeps goes on without its name, so that the
+    /// key can be used for other work. Returns whether it does.
+    pub(super) fn make_way(&mut self, index: u32) -> bool {
+        let task = &self.tasks[index];
+        let is_lineage = task.state == State::Released && !task.is_needed();
+        if is_lineage {
+            self.tasks.unname(index);
+            self.tasks[index].marks |= mark::SHADOWED;
+        }
+        is_lineage
     }
 
     pub(super) fn insert_task(&mut self, key: Key) -> u32 {
@@ -375,15 +402,32 @@ impl Scheduler {
     ) {
         let id = self.tasks.id(index);
         let Some(record) = self.clients.get_mut(&client) else { return };
-        record.handles.insert(handle, id);
+        let before = record.handles.insert(handle, id);
         if is_wanted {
             self.want(client, handle, index);
         } else {
             self.tasks[index].holds += 1;
-            record.open_submissions.entry(submission).or_default().push((handle, id));
+            record.open_submissions.entry(submission).or_default().unwanted.push((handle, id));
             self.steps.push(Step::Start(index));
         }
+        if let Some(before) = before {
+            self.unbind(client, handle, before);
+        }
         self.run_steps();
+    }
+
+    /// A client used a handle anew, against the protocol: the handle names one task only.
+    fn unbind(&mut self, client: ClientId, handle: Handle, before: TaskId) {
+        self.counters.stale_messages += 1;
+        let now = self.clients.get(&client).and_then(|record| record.handles.get(&handle));
+        let Some(index) = self.tasks.get(before) else { return };
+        let mut is_kept = now == Some(&before);
+        self.tasks[index].wants.retain(|want| {
+            let is_it = (want.client, want.handle) == (client, handle);
+            // Of two equal wants for one task the first stays.
+            !is_it || std::mem::take(&mut is_kept)
+        });
+        self.steps.push(Step::Relax(index));
     }
 
     /// A client wants the result: it is told at once if the end is known.
@@ -400,9 +444,11 @@ impl Scheduler {
     /// The submission is complete: tasks that nobody wants or needs go.
     fn close_submission(&mut self, client: ClientId, submission: u64) {
         let Some(record) = self.clients.get_mut(&client) else { return };
-        let Some(unwanted) = record.open_submissions.remove(&submission) else { return };
-        for (handle, id) in unwanted {
-            if let Some(record) = self.clients.get_mut(&client) {
+        let Some(open) = record.open_submissions.remove(&submission) else { return };
+        for (handle, id) in open.unwanted {
+            if let Some(record) = self.clients.get_mut(&client)
+                && record.handles.get(&handle) == Some(&id)
+            {
                 record.handles.remove(&handle);
             }
             self.drop_hold(id);
@@ -449,7 +495,7 @@ impl Scheduler {
     pub(super) fn close_all_submissions(&mut self, record: &mut ClientRecord) {
         let mut open: Vec<_> = record.open_submissions.drain().collect();
         open.sort_unstable_by_key(|(submission, _)| *submission);
-        for (_, id) in open.into_iter().flat_map(|(_, unwanted)| unwanted) {
+        for (_, id) in open.into_iter().flat_map(|(_, open)| open.unwanted) {
             self.drop_hold(id);
         }
     }

@@ -50,13 +50,32 @@ impl Suspects {
         self.queue.len() < before
     }
 
+    /// Takes out the queued suspects of which this holds.
+    pub fn take_if(&mut self, mut is_meant: impl FnMut(TaskId) -> bool) -> VecDeque<TaskId> {
+        let queue = std::mem::take(&mut self.queue);
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            queue.into_iter().partition(|task| is_meant(*task));
+        self.queue = kept;
+        taken
+    }
+
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.limbo.iter().map(|limbo| limbo.until).min()
     }
 
-    fn take_report(&mut self, name: &str, pid: u32, now: Nanos) -> Option<WorkerExited> {
+    /// Keeps a report until its worker's connection is seen to close; not for long, and not many:
+    /// a process may die before it ever registers.
+    fn keep_report(&mut self, report: WorkerExited, now: Nanos) {
         const KEEP_NS: u64 = 60 * Nanos::SECOND;
+        const KEEP: usize = 256;
         self.reports.retain(|(at, _)| now.since(*at) < KEEP_NS);
+        if self.reports.len() >= KEEP {
+            self.reports.remove(0);
+        }
+        self.reports.push((now, report));
+    }
+
+    fn take_report(&mut self, name: &str, pid: u32) -> Option<WorkerExited> {
         let is_it = |(_, report): &(Nanos, WorkerExited)| report.name == name && report.pid == pid;
         let position = self.reports.iter().position(is_it)?;
         Some(self.reports.remove(position).1)
@@ -88,7 +107,7 @@ impl Scheduler {
             let info = &self.workers[*slot].info;
             info.name == report.name && info.pid == report.pid
         });
-        self.suspects.reports.push((self.now, report));
+        self.suspects.keep_report(report, self.now);
         if let Some(slot) = slot {
             let number = self.workers[slot].number;
             self.lose_worker(slot);
@@ -107,7 +126,7 @@ impl Scheduler {
             return;
         }
         let supervised = worker.info.supervised;
-        let report = self.suspects.take_report(&name, pid, self.now);
+        let report = self.suspects.take_report(&name, pid);
         let mut in_limbo = Executing::new();
         for task in tasks {
             // A task that waits for others runs no user code: it is nobody's murderer.

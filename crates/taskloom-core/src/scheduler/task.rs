@@ -142,6 +142,8 @@ pub mod mark {
     pub const RETRACTING: u8 = 32;
     /// Another task took over its key; it stays as lineage only.
     pub const SHADOWED: u8 = 64;
+    /// Its worker did not give it back: it has started there.
+    pub const KEPT: u8 = 128;
 }
 
 /// All that the scheduler knows of a task.

@@ -208,7 +208,7 @@ impl Scheduler {
         task.size_bytes = size_bytes;
         if let Some(worker) = self.workers.get_mut(slot) {
             worker.held.insert(index);
-            worker.held_bytes += size_bytes;
+            worker.held_bytes = worker.held_bytes.saturating_add(size_bytes);
         }
     }
 

@@ -13,6 +13,11 @@ use taskloom_proto::worker::{
 };
 use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
 
+/// What a worker reports is cut to these, so that sums over many reports do not overflow.
+const MAX_THREADS: u32 = 1 << 16;
+const MAX_SIZE_BYTES: u64 = 1 << 42;
+const MAX_DURATION_NS: u64 = 1 << 52;
+
 impl Scheduler {
     pub(super) fn on_worker_message(&mut self, number: WorkerNo, message: WorkerToScheduler) {
         let message = match message {
@@ -81,6 +86,8 @@ impl Scheduler {
             self.outbox.push(Action::CloseWorker(number, reason));
             return;
         }
+        let nthreads = info.nthreads.clamp(1, MAX_THREADS);
+        let info = RegisterWorker { nthreads, ..info };
         let mut worker = WorkerRecord::new(number, info, self.now);
         let heartbeat_ms = self.heartbeat_ms_for(self.workers.len() + 1);
         let registered = Registered { worker: number, heartbeat_ms };
@@ -128,10 +135,11 @@ impl Scheduler {
             return;
         };
         let prefix = self.tasks[index].prefix;
-        self.prefixes[prefix].record(done.duration_ns, done.size_bytes);
+        let size_bytes = done.size_bytes.min(MAX_SIZE_BYTES);
+        self.prefixes[prefix].record(done.duration_ns.min(MAX_DURATION_NS), size_bytes);
         self.counters.tasks_done += 1;
         self.tasks[index].suspicions = 0;
-        self.finish(index, slot, done.size_bytes, done.value);
+        self.finish(index, slot, size_bytes, done.value);
     }
 
     /// A worker made a result that is not wanted from it: the newer attempt owns the task, so the
@@ -183,6 +191,7 @@ impl Scheduler {
 
     /// A client put scattered data on a worker.
     fn on_stored(&mut self, slot: WorkerSlot, id: TaskId, size_bytes: u64) {
+        let size_bytes = size_bytes.min(MAX_SIZE_BYTES);
         let Some(index) = self.tasks.get(id) else {
             self.counters.stale_messages += 1;
             self.free_stale_copy(slot, id);
@@ -236,6 +245,8 @@ impl Scheduler {
         if answer.given_back {
             self.counters.retracted += 1;
             self.try_again(index);
+        } else {
+            self.tasks[index].marks |= mark::KEPT;
         }
     }
 
@@ -278,8 +289,10 @@ impl Scheduler {
     }
 
     pub(super) fn next_worker_deadline(&self) -> Option<Nanos> {
+        let ttl = self.config.worker_ttl_ns;
         let seen = self.workers.iter().map(|worker| worker.last_seen).min()?;
-        Some(seen.after(self.config.worker_ttl_ns))
+        // Sooner than that, to notice by its absence that the scheduler itself was stopped.
+        Some(seen.after(ttl).min(self.last_poll.after(ttl / 4)))
     }
 
     pub(super) fn lose_silent_workers(&mut self) {
@@ -299,49 +312,41 @@ impl Scheduler {
         }
     }
 
-    /// When the first of the tasks without a worker got into that state.
-    pub(super) fn no_worker_since(&self) -> Nanos {
-        self.no_worker_tasks().map(|(_, since)| since).min().unwrap_or(self.now)
-    }
-
-    fn no_worker_tasks(&self) -> impl Iterator<Item = (u32, Nanos)> + '_ {
-        self.tasks.iter().filter(|index| self.tasks[*index].state == State::NoWorker).map(|index| {
-            let story = self.story.of(&self.tasks[index].key);
-            let since = story.filter(|chapter| chapter.to == State::NoWorker).last();
-            (index, since.map_or(self.now, |chapter| chapter.at))
-        })
-    }
-
     pub(super) fn fail_tasks_without_workers(&mut self) {
         let Some(timeout) = self.config.no_workers_timeout_ns else { return };
-        if self.state_counts[State::NoWorker as usize] == 0 {
-            return;
+        while let Some((since, entry)) = self.without_worker.front().copied() {
+            let index = entry.task;
+            let still_waits = Self::is_entry_valid(&self.tasks, &entry)
+                && self.tasks[index].state == State::NoWorker;
+            if still_waits && self.now.since(since) < timeout {
+                return;
+            }
+            self.without_worker.pop_front();
+            if !still_waits {
+                continue;
+            }
+            let error = self.no_valid_worker_error(index, timeout);
+            self.steps.push(Step::Fail(index, error));
         }
-        let overdue: Vec<u32> = self
-            .no_worker_tasks()
-            .filter(|(_, since)| self.now.since(*since) >= timeout)
-            .map(|(index, _)| index)
-            .collect();
-        for index in overdue {
-            let task = &self.tasks[index];
-            let class = &self.classes[task.class];
-            let message = format!(
-                "task {} needs workers {:?} and resources {}, which none of the {} connected \
-                 workers offers, and none came within {} s; start a worker that does, or lower \
-                 the request",
-                task.key,
-                class.workers,
-                class.resources,
-                self.workers.len(),
-                timeout / Nanos::SECOND
-            );
-            let error = ErrorInfo {
-                type_name: "NoValidWorkerError".into(),
-                message,
-                origin: Some(task.key.clone()),
-                ..ErrorInfo::default()
-            };
-            self.steps.push(Step::Fail(index, Arc::new(error)));
-        }
+    }
+
+    fn no_valid_worker_error(&self, index: u32, timeout_ns: u64) -> Arc<ErrorInfo> {
+        let task = &self.tasks[index];
+        let class = &self.classes[task.class];
+        let message = format!(
+            "task {} needs workers {:?} and resources {}, which none of the {} connected workers \
+             offers, and none came within {} s; start a worker that does, or lower the request",
+            task.key,
+            class.workers,
+            class.resources,
+            self.workers.len(),
+            timeout_ns as f64 / 1e9
+        );
+        Arc::new(ErrorInfo {
+            type_name: "NoValidWorkerError".into(),
+            message,
+            origin: Some(task.key.clone()),
+            ..ErrorInfo::default()
+        })
     }
 }

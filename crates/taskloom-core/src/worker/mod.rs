@@ -55,6 +55,11 @@ pub enum Action {
     },
     /// The value is of no use any more.
     DropValue(TaskId),
+    /// Nobody wants this run's outcome any more, and a thread or the event loop is still in it.
+    Abandoned {
+        task: TaskId,
+        attempt: Attempt,
+    },
     /// Ask a peer; answered by [`Worker::on_fetch_done`] or [`Worker::on_fetch_failed`].
     Fetch {
         peer: WorkerNo,

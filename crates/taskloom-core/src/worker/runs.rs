@@ -258,8 +258,10 @@ impl Worker {
     pub(super) fn take_back_run(&mut self, task: TaskId) {
         let Some(run) = self.tasks.get_mut(&task).and_then(|t| t.run.take()) else { return };
         if run.has_started() {
-            if let Some(running) = self.running.get_mut(&(task, run.attempt)) {
+            let attempt = run.attempt;
+            if let Some(running) = self.running.get_mut(&(task, attempt)) {
                 running.abandoned = true;
+                self.actions.push(Action::Abandoned { task, attempt });
             }
             return;
         }

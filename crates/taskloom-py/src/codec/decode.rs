@@ -271,7 +271,8 @@ pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, 
     if segments.len() > 0 {
         let copy = head.to_vec();
         drop(head);
-        return Reader { py, rest: &copy, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0);
+        return Reader { py, rest: &copy, segments, functions: &[], deps: &[], steps: Vec::new() }
+            .item(0);
     }
     Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
 }

@@ -18,7 +18,16 @@ pub trait Dependencies {
 
     /// The position of this dependency in the task's list; adds it when it is new.
     fn position(&mut self, object: &Bound<'_, PyAny>) -> PyResult<u32>;
+
+    /// Takes a large pickle out of a body: it becomes one of the task's functions, whose
+    /// position is returned. `None`: it stays inside.
+    fn take_out(&mut self, _object: &Bound<'_, PyAny>, _pickle: &[u8]) -> PyResult<Option<u32>> {
+        Ok(None)
+    }
 }
+
+/// Pickles in a body from this size on are offered to [`Dependencies::take_out`].
+const LARGE: usize = 1024 * 1024;
 
 /// For values: a future inside a value is an object like any other.
 pub struct NoDependencies;
@@ -205,13 +214,13 @@ impl Writer {
             return Ok(());
         }
         if matches!(kind_of(object)?, Kind::Other) {
-            return self.pickled(object);
+            return self.pickled(object, deps);
         }
         let scan = Scan::of(object, deps)?;
         if scan.has_dependency || scan.native {
             self.container(object, deps, 0)
         } else {
-            self.pickled(object)
+            self.pickled(object, deps)
         }
     }
 
@@ -222,6 +231,9 @@ impl Writer {
         } else if let Ok(text) = object.cast_exact::<PyString>() {
             // Text with lone surrogates is not UTF-8: it goes the way of other objects.
             let Ok(text) = text.to_str() else { return Ok(false) };
+            if self.is_too_long(text.len()) {
+                return Ok(false);
+            }
             self.blob(tag::TEXT, text.as_bytes())?;
         } else if let Ok(number) = object.cast_exact::<PyFloat>() {
             self.out.push(tag::FLOAT);
@@ -231,11 +243,19 @@ impl Writer {
         } else if let Ok(truth) = object.cast_exact::<PyBool>() {
             self.out.push(if truth.is_true() { tag::TRUE } else { tag::FALSE });
         } else if let Ok(content) = object.cast_exact::<PyBytes>() {
+            if self.is_too_long(content.as_bytes().len()) {
+                return Ok(false);
+            }
             self.bytes(content)?;
         } else {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Long text and bytes in a body go the way of other large objects.
+    fn is_too_long(&self, length: usize) -> bool {
+        self.segments.is_none() && length >= LARGE
     }
 
     fn integer(&mut self, number: &Bound<'_, PyInt>) -> PyResult<()> {
@@ -273,11 +293,11 @@ impl Writer {
             Kind::FrozenSet => self.start_frozen_set(object.len()?)?,
             Kind::NamedTuple => {
                 self.start_apply();
-                self.pickled(object.get_type().as_any())?;
+                self.pickled(object.get_type().as_any(), &mut NoDependencies)?;
                 self.start_arguments(object.len()?)?;
             }
             Kind::Dict => return self.dict(object.cast::<PyDict>()?, deps, depth),
-            Kind::Other => return self.pickled(object),
+            Kind::Other => return self.pickled(object, deps),
         }
         // Copied first: writing an item may run code that changes the container.
         for item in snapshot(object)? {
@@ -319,20 +339,26 @@ impl Writer {
             return Ok(());
         }
         if depth >= MAX_DEPTH - 1 || matches!(kind_of(object)?, Kind::Other) {
-            return self.pickled(object);
+            return self.pickled(object, deps);
         }
         let scan = Scan::of(object, deps)?;
         if scan.has_dependency || scan.native {
             self.container(object, deps, depth)
         } else {
-            self.pickled(object)
+            self.pickled(object, deps)
         }
     }
 
-    fn pickled(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn pickled(&mut self, object: &Bound<'_, PyAny>, deps: &mut dyn Dependencies) -> PyResult<()> {
         self.has_pickles = true;
         let Some(segments) = &mut self.segments else {
             let pickle = pickle::dumps(object)?;
+            if pickle.as_bytes().len() >= LARGE
+                && let Some(position) = deps.take_out(object, pickle.as_bytes())?
+            {
+                self.function(position);
+                return Ok(());
+            }
             return self.pickle_head(pickle.as_bytes(), &[]);
         };
         let pickled = pickle::dumps_out_of_band(object)?;
@@ -380,13 +406,13 @@ pub fn encode_value(object: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
 /// `None`, numbers, short text and bytes, and short containers of them.
 pub fn encode_inline(object: &Bound<'_, PyAny>, limit: usize) -> PyResult<Option<Bytes>> {
     if is_scalar(object) {
-        let is_long = object.cast_exact::<PyString>().is_ok_and(|s| s.len().is_ok_and(|n| n > limit))
-            || object.cast_exact::<PyBytes>().is_ok_and(|b| b.as_bytes().len() > limit);
+        let is_long =
+            object.cast_exact::<PyString>().is_ok_and(|s| s.len().is_ok_and(|n| n > limit))
+                || object.cast_exact::<PyBytes>().is_ok_and(|b| b.as_bytes().len() > limit);
         if is_long {
             return Ok(None);
         }
-    } else if matches!(kind_of(object)?, Kind::Other)
-        || !Scan::of(object, &NoDependencies)?.native
+    } else if matches!(kind_of(object)?, Kind::Other) || !Scan::of(object, &NoDependencies)?.native
     {
         return Ok(None);
     }

@@ -61,5 +61,7 @@ pub fn decode_error(py: Python<'_>, error: &ErrorInfo) -> PyErr {
         let value = module(py)?.call_method1(intern!(py, "load_error"), arguments)?;
         Ok(PyErr::from_value(value.cast_into::<PyBaseException>()?.into_any()))
     };
-    load().unwrap_or_else(|_| PyRuntimeError::new_err(format!("{}: {}", error.type_name, error.message)))
+    load().unwrap_or_else(|_| {
+        PyRuntimeError::new_err(format!("{}: {}", error.type_name, error.message))
+    })
 }

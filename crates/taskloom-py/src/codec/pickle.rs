@@ -1,7 +1,7 @@
 //! Pickle protocol 5: the C pickler first, cloudpickle where it is needed.
 
 use super::SEGMENT_FROM;
-use super::buffers::{share_pickle_buffer, SegmentBuffer};
+use super::buffers::{SegmentBuffer, share_pickle_buffer};
 use bytes::Bytes;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
@@ -141,7 +141,8 @@ pub fn dumps<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
 pub fn dumps_out_of_band<'py>(object: &Bound<'py, PyAny>) -> PyResult<Pickled<'py>> {
     let large = PyList::empty(object.py());
     let head = dumps_with(object, Some(&large))?;
-    let buffers = large.iter().map(|buffer| share_pickle_buffer(&buffer)).collect::<Result<_, _>>()?;
+    let buffers =
+        large.iter().map(|buffer| share_pickle_buffer(&buffer)).collect::<Result<_, _>>()?;
     Ok(Pickled { head, buffers })
 }
 

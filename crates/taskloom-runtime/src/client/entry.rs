@@ -1,7 +1,7 @@
 //! One key that a client holds: what became of its task, who waits for it, who holds it.
 
-use super::Client;
 use super::wait::Wait;
+use super::{Client, FunctionSpec};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -27,7 +27,11 @@ pub enum Outcome {
     /// The result, encoded in one segment.
     Inline(Bytes),
     /// The result is with a worker.
-    Remote { task: TaskId, worker: WorkerNo, size_bytes: u64 },
+    Remote {
+        task: TaskId,
+        worker: WorkerNo,
+        size_bytes: u64,
+    },
     Erred(Arc<ErrorInfo>),
     Cancelled(Arc<Cancellation>),
     /// A strict client used the key for other work; the text says which.
@@ -71,6 +75,8 @@ pub struct Entry {
     pub key: Key,
     /// Hash of function and arguments; 0 when they are not known here.
     pub spec_hash: u64,
+    /// What it runs, for people; unknown for keys that others made.
+    pub function: Option<Arc<FunctionSpec>>,
     /// How many [`Held`] there are.
     holders: AtomicU32,
     /// Is in the client's list of releases.
@@ -79,11 +85,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(handle: Handle, key: Key, spec_hash: u64) -> Self {
+    pub(super) fn new(
+        handle: Handle,
+        key: Key,
+        spec_hash: u64,
+        function: Option<Arc<FunctionSpec>>,
+    ) -> Self {
         Self {
             handle,
             key,
             spec_hash,
+            function,
             holders: AtomicU32::new(0),
             is_leaving: AtomicBool::new(false),
             state: Mutex::default(),

@@ -54,12 +54,7 @@ impl Gather {
     #[must_use]
     pub fn new(client: &Arc<Client>, items: Vec<Held>, stop_on_failure: bool) -> Arc<Self> {
         let slots = items.iter().map(|_| Slot::Open).collect();
-        Arc::new(Self {
-            client: client.clone(),
-            items,
-            slots: Mutex::new(slots),
-            stop_on_failure,
-        })
+        Arc::new(Self { client: client.clone(), items, slots: Mutex::new(slots), stop_on_failure })
     }
 
     /// Takes what is there and asks for what is not. Returns whether all is there; if not,

@@ -114,11 +114,9 @@ fn on_ready(table: &Table, ready: KeyReady, fired: &mut Fired) {
     let Some(entry) = table.get(ready.handle) else { return };
     let outcome = match ready.value {
         Some(value) => Outcome::Inline(value),
-        None => Outcome::Remote {
-            task: ready.task,
-            worker: ready.worker,
-            size_bytes: ready.size_bytes,
-        },
+        None => {
+            Outcome::Remote { task: ready.task, worker: ready.worker, size_bytes: ready.size_bytes }
+        }
     };
     complete(entry, outcome, fired);
 }

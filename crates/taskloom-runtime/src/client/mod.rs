@@ -14,8 +14,8 @@ mod submission;
 mod table;
 mod wait;
 
-
-
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Cancellation, Entry, Held, Outcome};
 pub use gather::{Gather, Gathered};
@@ -114,6 +114,8 @@ pub struct Client {
     data: DataClient,
     io: Arc<IoThread>,
     strict: bool,
+    /// Which run of which scheduler it is connected to; 0 before.
+    epoch: AtomicU64,
 }
 
 impl std::fmt::Debug for Client {
@@ -137,10 +139,12 @@ impl Client {
             data: DataClient::new(io.clone(), config.token.clone()),
             io: io.clone(),
             strict: config.strict,
+            epoch: AtomicU64::new(0),
         })
     }
 
-    fn join(&self, config: &ClientConfig, link: Arc<dyn Link<ClientToScheduler>>) {
+    fn join(&self, config: &ClientConfig, link: Arc<dyn Link<ClientToScheduler>>, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
         let register = RegisterClient { name: config.name.clone(), strict: config.strict };
         link.send(ClientToScheduler::Register(register));
         link.flush();
@@ -158,7 +162,7 @@ impl Client {
         let client = Self::prepare(config, io);
         let sink: Arc<dyn Sink<SchedulerToClient>> = Arc::new(Inbox::new(&client));
         let opened = io.connect::<ClientToScheduler>(address, &config.token, sink, options)?;
-        client.join(config, opened.link);
+        client.join(config, opened.link, opened.epoch);
         Ok(client)
     }
 
@@ -172,7 +176,7 @@ impl Client {
         let client = Self::prepare(config, io);
         let sink: Arc<dyn Sink<SchedulerToClient>> = Arc::new(Inbox::new(&client));
         let link = scheduler.connect_client(sink);
-        client.join(config, link);
+        client.join(config, link, scheduler.epoch());
         client
     }
 
@@ -187,6 +191,12 @@ impl Client {
         if let Some(link) = self.link.get() {
             link.flush();
         }
+    }
+
+    /// Whether both are connected to the same run of one scheduler.
+    #[must_use]
+    pub fn shares_scheduler_with(&self, other: &Self) -> bool {
+        self.epoch.load(Ordering::Acquire) == other.epoch.load(Ordering::Acquire)
     }
 
     #[must_use]
@@ -419,10 +429,7 @@ impl Client {
         });
         let mut waits = Vec::new();
         for entry in entries {
-            let keeps = matches!(entry.outcome(), Outcome::Inline(_) | Outcome::Erred(_));
-            if !keeps {
-                waits.extend(entry.set(Outcome::Cancelled(why.clone())));
-            }
+            waits.extend(entry.set(Outcome::Cancelled(why.clone())));
         }
         waits.iter().for_each(|wait| wait.count_down(true));
         for question in questions {

@@ -1,15 +1,13 @@
 //! Giving work to the scheduler: keys get handles, and messages are queued in the order in which
 //! handles were given out.
 
+use super::Client;
 use super::entry::{Entry, Held};
 use super::table::Table;
-use super::Client;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
-use taskloom_proto::client::{
-    ClientToScheduler, Desire, Functions, RegisterFunction, SubmitBatch,
-};
+use taskloom_proto::client::{ClientToScheduler, Desire, Functions, RegisterFunction, SubmitBatch};
 use taskloom_types::{FunctionId, Handle, Key};
 
 /// A serialized function.
@@ -57,7 +55,18 @@ impl<'a> Submission<'a> {
     /// As [`Submission::add`], under a number that was given out before.
     #[must_use]
     pub fn add_at(&mut self, handle: Handle, key: Key, spec_hash: u64) -> Held {
-        let entry = Arc::new(Entry::new(handle, key, spec_hash));
+        self.insert(Entry::new(handle, key, spec_hash, None))
+    }
+
+    /// As [`Submission::add`], with the function for messages about the key.
+    #[must_use]
+    pub fn add_call(&mut self, key: Key, spec_hash: u64, function: &Arc<FunctionSpec>) -> Held {
+        let handle = self.table.new_handle();
+        self.insert(Entry::new(handle, key, spec_hash, Some(function.clone())))
+    }
+
+    fn insert(&mut self, entry: Entry) -> Held {
+        let entry = Arc::new(entry);
         self.table.insert(&entry);
         Held::new(entry, self.client.clone())
     }
@@ -87,6 +96,23 @@ impl<'a> Submission<'a> {
                 name: function.name.clone(),
                 payload: function.payload.clone(),
             }));
+        }
+    }
+
+    /// Tells the scheduler of something that only the next piece uses: see
+    /// [`Submission::forget`].
+    pub fn register_once(&mut self, function: &FunctionSpec) {
+        self.client.send(ClientToScheduler::RegisterFunction(RegisterFunction {
+            id: function.id,
+            name: function.name.clone(),
+            payload: function.payload.clone(),
+        }));
+    }
+
+    /// After the piece: the scheduler keeps these as long as tasks use them.
+    pub fn forget(&mut self, functions: Vec<FunctionId>) {
+        if !functions.is_empty() {
+            self.client.send(ClientToScheduler::ForgetFunctions(Functions { ids: functions }));
         }
     }
 

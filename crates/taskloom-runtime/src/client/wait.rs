@@ -148,7 +148,11 @@ impl Wait {
         Self::with(count, stop_on_failure, Some((mailbox, token)))
     }
 
-    fn with(count: usize, stop_on_failure: bool, mailbox: Option<(Arc<Mailbox>, u64)>) -> Arc<Self> {
+    fn with(
+        count: usize,
+        stop_on_failure: bool,
+        mailbox: Option<(Arc<Mailbox>, u64)>,
+    ) -> Arc<Self> {
         let wait = Arc::new(Self {
             remaining: AtomicIsize::new(isize::try_from(count).unwrap_or(isize::MAX)),
             stop_on_failure,

@@ -7,11 +7,10 @@ use parking_lot::MutexGuard;
 use std::time::Duration;
 use taskloom_types::{Attempt, Nanos, TaskId};
 
-/// An executor thread's place: what it runs, and whether it holds a slot.
+/// An executor thread's place: what it runs.
 #[derive(Debug, Default)]
 pub struct Seat {
     run: Option<SeatedRun>,
-    has_slot: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +26,6 @@ impl Seat {
     pub fn current(&self) -> Option<(TaskId, Attempt)> {
         self.run.map(|run| (run.task, run.attempt))
     }
-
-    /// Whether the run has left its slot.
-    #[must_use]
-    pub fn has_seceded(&self) -> bool {
-        self.run.is_some() && !self.has_slot
-    }
 }
 
 /// What an executor thread does next.
@@ -43,6 +36,17 @@ pub enum Next<O> {
     Wait,
     /// The thread ends: the worker closes, or there are more threads than slots.
     End,
+}
+
+/// What came of leaving a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seceded {
+    /// There was none to leave.
+    HadNoSlot,
+    Done,
+    /// No other thread is there to use it: start an executor thread (it is counted already), or
+    /// say [`WorkerShell::executor_failed_to_start`].
+    StartThread,
 }
 
 /// A run that is expected to take longer than this does not keep earlier results waiting, in us.
@@ -72,7 +76,7 @@ impl<O: LocalObject> WorkerShell<O> {
         let now = self.now();
         let mut state = self.state.lock();
         if let (Some(outcome), Some(run)) = (outcome, seat.run.take()) {
-            self.leave(&mut state, seat);
+            self.leave(&mut state, run);
             state.finish(now, run.task, run.attempt, run.started, outcome);
         }
         let next = self.take(&mut state, seat, now);
@@ -107,16 +111,16 @@ impl<O: LocalObject> WorkerShell<O> {
             let Some(execution) = state.equip(now, run) else { continue };
             let (task, attempt) = (execution.run.task, execution.run.attempt);
             seat.run = Some(SeatedRun { task, attempt, started: now });
-            seat.has_slot = true;
+            state.enter_slot(task, attempt);
             state.slots.take();
             return Next::Run(Box::new(execution));
         }
         Next::Wait
     }
 
-    /// The seat's run is over: its slot is free.
-    fn leave(&self, state: &mut State<O>, seat: &mut Seat) {
-        if std::mem::take(&mut seat.has_slot) {
+    /// A run is over: its slot is free.
+    fn leave(&self, state: &mut State<O>, run: SeatedRun) {
+        if state.leave_slot(run.task, run.attempt) {
             state.slots.give_back();
             self.wake_rejoining(state);
         } else {
@@ -125,7 +129,7 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     fn wake_rejoining(&self, state: &State<O>) {
-        if state.slots.has_rejoining() {
+        if state.slots.has_rejoining() && state.slots.can_rejoin() {
             self.slot_is_free.notify_one();
         }
     }
@@ -146,12 +150,14 @@ impl<O: LocalObject> WorkerShell<O> {
 
     /// Settles, wakes who has to do something, and releases the lock.
     pub(super) fn release(&self, mut state: MutexGuard<'_, State<O>>, now: Nanos) {
-        let fetches = state.settle(now);
+        let effects = state.settle(now);
+        self.wake_rejoining(&state);
         self.wake_executors(&state);
         self.wake_for_coroutines(&state);
         let deadline = state.core.next_deadline();
         drop(state);
-        self.run_fetches(fetches);
+        self.run_fetches(effects.fetches);
+        effects.jobs.into_iter().for_each(|job| self.jobs.push(job));
         self.arm_deadline(now, deadline);
     }
 
@@ -170,39 +176,42 @@ impl<O: LocalObject> WorkerShell<O> {
         }
     }
 
-    /// The seat's run leaves its slot. True: the caller has to start another executor thread
-    /// (already counted), or say [`WorkerShell::executor_failed_to_start`].
-    #[must_use]
-    pub fn secede(&self, seat: &mut Seat) -> bool {
-        let Some(run) = seat.run.filter(|_| seat.has_slot) else { return false };
+    /// The seat's run leaves its slot; what the caller has to do then.
+    pub fn secede(&self, seat: &Seat) -> Seceded {
+        let Some(run) = seat.run else { return Seceded::HadNoSlot };
         let now = self.now();
         let mut state = self.state.lock();
-        seat.has_slot = false;
+        if !state.leave_slot(run.task, run.attempt) {
+            return Seceded::HadNoSlot;
+        }
         state.core.on_seceded(run.task, run.attempt);
         let start_thread = state.slots.secede() && state.is_running();
         if start_thread {
             state.slots.add_thread();
         }
-        self.wake_rejoining(&state);
         self.release(state, now);
         self.flush();
-        start_thread
+        if start_thread { Seceded::StartThread } else { Seceded::Done }
     }
 
-    /// The seat's run waits for a slot. Blocks; new tasks stand behind it.
-    pub fn rejoin(&self, seat: &mut Seat) {
-        let Some(run) = seat.run.filter(|_| !seat.has_slot) else { return };
+    /// The seat's run waits for a slot. Blocks; new tasks stand behind it. False: it has one.
+    pub fn rejoin(&self, seat: &Seat) -> bool {
+        let Some(run) = seat.run else { return false };
         let mut state = self.state.lock();
+        if state.is_in_slot(run.task, run.attempt) {
+            return false;
+        }
         state.slots.begin_rejoin();
         while !state.slots.can_rejoin() && state.is_running() {
             self.slot_is_free.wait(&mut state);
         }
         state.slots.end_rejoin();
-        seat.has_slot = true;
+        state.enter_slot(run.task, run.attempt);
         state.core.on_rejoined(run.task, run.attempt);
         let now = self.now();
         self.release(state, now);
         self.flush();
+        true
     }
 
     /// The next coroutine run; it needs no slot.

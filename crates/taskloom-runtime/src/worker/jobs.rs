@@ -3,7 +3,7 @@
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use taskloom_proto::worker::RunCall;
-use taskloom_types::TaskId;
+use taskloom_types::{Attempt, TaskId};
 
 use super::values::Servable;
 use crate::data::FetchReplier;
@@ -14,6 +14,10 @@ pub enum Job {
     Run(RunCall),
     /// Coroutine runs are ready: [`super::WorkerShell::next_coroutine`].
     StartCoroutines,
+    /// Nobody wants this run's outcome: end it if it is a coroutine.
+    CancelCoroutine(TaskId, Attempt),
+    /// Start an executor thread; it is counted already.
+    StartExecutor,
     /// Objects wait to be dropped: [`super::WorkerShell::take_garbage`].
     CollectGarbage,
     /// Values wait in the serializer's queue and it is not known whether a thread serves it.

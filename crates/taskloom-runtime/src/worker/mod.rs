@@ -22,7 +22,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Next, Seat};
+pub use execute::{Next, Seat, Seceded};
 pub use jobs::{Job, JobQueue, Serve};
 pub use state::{End, Execution, Outcome, Phase};
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};

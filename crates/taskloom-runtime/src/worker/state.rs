@@ -73,8 +73,18 @@ pub(super) struct State<O> {
     pub(super) phase: Phase,
     /// Whether a flush by the IO thread is on its way.
     pub(super) tick_armed: bool,
+    /// Runs that hold a slot; as many as slots at most.
+    in_slots: Vec<(TaskId, Attempt)>,
     actions: Vec<Action>,
-    fetches: Vec<Fetch>,
+    effects: Effects,
+}
+
+/// What remains to be done without the lock.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) fetches: Vec<Fetch>,
+    /// Jobs for the service thread.
+    pub(super) jobs: Vec<Job>,
 }
 
 /// A request to a peer, to be made without the lock.
@@ -96,8 +106,9 @@ impl<O: LocalObject> State<O> {
             garbage: Vec::new(),
             phase: Phase::Starting,
             tick_armed: false,
+            in_slots: Vec::new(),
             actions: Vec::new(),
-            fetches: Vec::new(),
+            effects: Effects::default(),
         }
     }
 
@@ -106,7 +117,7 @@ impl<O: LocalObject> State<O> {
     }
 
     /// Carries out what the rules asked for. Call before the lock is released.
-    pub(super) fn settle(&mut self, now: Nanos) -> Vec<Fetch> {
+    pub(super) fn settle(&mut self, now: Nanos) -> Effects {
         if self.core.has_actions() {
             let mut actions = std::mem::take(&mut self.actions);
             self.core.drain_actions(&mut actions);
@@ -115,7 +126,7 @@ impl<O: LocalObject> State<O> {
             }
             self.actions = actions;
         }
-        std::mem::take(&mut self.fetches)
+        std::mem::take(&mut self.effects)
     }
 
     fn carry_out(&mut self, now: Nanos, action: Action) {
@@ -134,10 +145,37 @@ impl<O: LocalObject> State<O> {
                     self.discard(value);
                 }
             }
+            Action::Abandoned { task, attempt } => self.abandon(task, attempt),
             Action::Fetch { peer, address, tasks } => {
-                self.fetches.push(Fetch { peer, address, tasks });
+                self.effects.fetches.push(Fetch { peer, address, tasks });
             }
         }
+    }
+
+    /// A run that nobody wants any more must not hold up others: its slot is free at once.
+    fn abandon(&mut self, task: TaskId, attempt: Attempt) {
+        if !self.leave_slot(task, attempt) {
+            self.effects.jobs.push(Job::CancelCoroutine(task, attempt));
+            return;
+        }
+        if self.slots.secede() && self.is_running() {
+            self.slots.add_thread();
+            self.effects.jobs.push(Job::StartExecutor);
+        }
+    }
+
+    pub(super) fn enter_slot(&mut self, task: TaskId, attempt: Attempt) {
+        self.in_slots.push((task, attempt));
+    }
+
+    /// Takes a run off the list of those that hold a slot; false if it held none.
+    pub(super) fn leave_slot(&mut self, task: TaskId, attempt: Attempt) -> bool {
+        let at = self.in_slots.iter().position(|run| *run == (task, attempt));
+        at.map(|at| self.in_slots.swap_remove(at)).is_some()
+    }
+
+    pub(super) fn is_in_slot(&self, task: TaskId, attempt: Attempt) -> bool {
+        self.in_slots.contains(&(task, attempt))
     }
 
     pub(super) fn store(&mut self, task: TaskId, value: Value<O>) {

@@ -225,7 +225,7 @@ fn a_seceded_task_makes_room_and_waits_for_a_slot_to_come_back() {
     let body: Arc<Body> = Arc::new(move |shell, seat| {
         // Task 1 waits for task 2, which runs in the same slot.
         if seat.current() == Some((task(1), 1)) {
-            assert!(shell.secede(seat));
+            assert_eq!(shell.secede(seat), Seceded::StartThread);
             spawn_executor(shell.me.upgrade().unwrap(), Arc::new(|_, _| ()));
             may_go.lock().recv().unwrap();
             shell.rejoin(seat);
@@ -241,6 +241,31 @@ fn a_seceded_task_makes_room_and_waits_for_a_slot_to_come_back() {
     let told = |kind: u8| worker.link.count(|message| message.kind() == kind);
     let (seceded, rejoined) = (5, 6);
     assert_eq!((told(seceded), told(rejoined)), (1, 1));
+}
+
+#[test]
+fn a_freed_run_that_goes_on_holds_no_other_up() {
+    let worker = TestWorker::start(1, 1);
+    let (go, may_go) = mpsc::channel::<()>();
+    let (started, has_started) = mpsc::channel();
+    let may_go = Mutex::new(may_go);
+    worker.executor(move |_, seat| {
+        if seat.current() == Some((task(1), 1)) {
+            started.send(()).unwrap();
+            let _ = may_go.lock().recv();
+        }
+    });
+    worker.deliver([SchedulerToWorker::Compute(vec![compute(1, 1)])]);
+    has_started.recv().unwrap();
+    worker.deliver([
+        SchedulerToWorker::Free(vec![task(1)]),
+        SchedulerToWorker::Compute(vec![compute(2, 1)]),
+    ]);
+    assert!(matches!(worker.shell.jobs().wait(), Some(Job::StartExecutor)));
+    spawn_executor(worker.shell.clone(), Arc::new(|_, _| ()));
+    worker.wait_done(2);
+    assert_eq!(worker.shell.executor_threads(), 2);
+    drop(go);
 }
 
 #[test]

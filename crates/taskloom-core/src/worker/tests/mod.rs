@@ -181,6 +181,10 @@ fn attempt_of(index: u32, attempt: Attempt) -> TaskAttempt {
     TaskAttempt { task: task(index), attempt }
 }
 
+fn abandoned(index: u32, attempt: Attempt) -> Action {
+    Action::Abandoned { task: task(index), attempt }
+}
+
 fn drop_value(index: u32) -> Action {
     Action::DropValue(task(index))
 }

@@ -180,7 +180,7 @@ fn freeing_drops_unstarted_runs_and_discards_the_outcome_of_started_ones() {
     let mut s = Script::new();
     s.compute([run(1), run(2)]);
     assert_eq!(s.start(), Some(1));
-    assert_eq!(s.free(&[1, 2]), []);
+    assert_eq!(s.free(&[1, 2]), [abandoned(1, 1)]);
     assert_eq!(s.start(), None);
     assert_eq!(s.worker.executing().count(), 1);
     assert!(!s.finish(1, 1));

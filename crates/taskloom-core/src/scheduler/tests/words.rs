@@ -1,0 +1,227 @@
+//! Actions in words, and the promises that every message keeps.
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::client::{Answer, Collision, KeyReady};
+use taskloom_proto::worker::{ComputeTask, DepRef, TaskAttempt};
+use taskloom_types::{FunctionNo, Handle, Key, TaskId};
+
+/// Names of everybody, and what each has been told.
+#[derive(Default)]
+pub struct Words {
+    workers: BTreeMap<WorkerNo, String>,
+    clients: BTreeMap<ClientId, String>,
+    tasks: BTreeMap<TaskId, String>,
+    handles: BTreeMap<(ClientId, Handle), String>,
+    runs: BTreeMap<(WorkerNo, String), TaskAttempt>,
+    introduced: BTreeSet<(WorkerNo, WorkerNo)>,
+    introduced_to_clients: BTreeSet<(ClientId, WorkerNo)>,
+    functions: BTreeSet<(WorkerNo, FunctionNo)>,
+    pub answers: BTreeMap<u64, Answer>,
+    /// The error that a client was told last of a key.
+    pub errors: BTreeMap<String, taskloom_proto::ErrorInfo>,
+}
+
+impl Words {
+    pub fn worker(&mut self, number: WorkerNo, name: &str) {
+        self.workers.insert(number, name.into());
+    }
+
+    pub fn client(&mut self, client: ClientId, name: &str) {
+        self.clients.insert(client, name.into());
+    }
+
+    pub fn task(&mut self, id: TaskId, key: &Key) {
+        self.tasks.entry(id).or_insert_with(|| key.to_string());
+    }
+
+    pub fn handle(&mut self, client: ClientId, handle: Handle, key: &str) {
+        self.handles.insert((client, handle), key.into());
+    }
+
+    /// The last session of a worker.
+    #[track_caller]
+    pub fn worker_called(&self, name: &str) -> WorkerNo {
+        let called = |(_, other): &(&WorkerNo, &String)| *other == name;
+        *self.workers.iter().rev().find(called).expect("a worker of this name").0
+    }
+
+    #[track_caller]
+    pub fn run(&self, worker: WorkerNo, key: &str) -> TaskAttempt {
+        let run = self.runs.get(&(worker, key.into()));
+        run.cloned().unwrap_or_else(|| panic!("{} was never sent {key}", self.workers[&worker]))
+    }
+
+    /// One line per thing that is told to somebody.
+    #[track_caller]
+    pub fn tell(&mut self, actions: Vec<Action>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for action in actions {
+            match action {
+                Action::ToWorker(worker, message) => self.to_worker(worker, message, &mut lines),
+                Action::ToClient(client, message) => self.to_client(client, message, &mut lines),
+                Action::ToSupervisor(_, message) => lines.push(match message {
+                    SchedulerToSupervisor::RestartWorker(worker) => {
+                        format!("supervisor restarts {}", worker.name)
+                    }
+                    SchedulerToSupervisor::StopWorker(worker) => {
+                        format!("supervisor stops {}", worker.name)
+                    }
+                    SchedulerToSupervisor::Close(_) => "supervisor closes".into(),
+                }),
+                Action::CloseWorker(worker, why) => {
+                    lines.push(format!("{} is cut off: {why}", self.workers[&worker]));
+                }
+                Action::CloseClient(client, why) => {
+                    lines.push(format!("{} is cut off: {why}", self.clients[&client]));
+                }
+                Action::Stop => lines.push("stop".into()),
+            }
+        }
+        lines
+    }
+
+    fn key(&self, id: TaskId) -> String {
+        self.tasks.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn keys(&self, ids: &[TaskId]) -> String {
+        ids.iter().map(|id| self.key(*id)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn to_worker(&mut self, number: WorkerNo, said: SchedulerToWorker, lines: &mut Vec<String>) {
+        let name = self.workers[&number].clone();
+        match said {
+            SchedulerToWorker::Registered(_) => lines.push(format!("{name} is registered")),
+            SchedulerToWorker::Function(function) => {
+                let is_new = self.functions.insert((number, function.number));
+                assert!(is_new, "{name} is told a function twice");
+                lines.push(format!("{name} learns {}", function.name));
+            }
+            SchedulerToWorker::ForgetFunctions(functions) => {
+                for function in &functions {
+                    let was_known = self.functions.remove(&(number, *function));
+                    assert!(was_known, "{name} is to forget what it was not told");
+                }
+                lines.push(format!("{name} forgets {} functions", functions.len()));
+            }
+            SchedulerToWorker::Peer(peer) => {
+                self.introduced.insert((number, peer.worker));
+            }
+            SchedulerToWorker::Compute(tasks) => {
+                for task in tasks {
+                    lines.push(self.compute(number, &name, task));
+                }
+            }
+            SchedulerToWorker::Free(tasks) => {
+                lines.push(format!("{name} frees {}", self.keys(&tasks)));
+            }
+            SchedulerToWorker::Retract(run) => {
+                lines.push(format!("{name} is asked for {} back", self.key(run.task)));
+            }
+            SchedulerToWorker::Holders(news) => {
+                let dep = self.key(news.dep);
+                let place = self.place(number, news.value.is_some(), &news.holders);
+                lines.push(format!("{name} finds {dep} {place}"));
+            }
+            SchedulerToWorker::Run(_) => lines.push(format!("{name} calls")),
+            SchedulerToWorker::Close(_) => lines.push(format!("{name} is told to close")),
+        }
+    }
+
+    #[track_caller]
+    fn compute(&mut self, number: WorkerNo, name: &str, task: ComputeTask) -> String {
+        for function in &task.functions {
+            let knows = self.functions.contains(&(number, *function));
+            assert!(knows, "{name} gets a task before its function");
+        }
+        let key = self.key(task.task);
+        assert_eq!(key, task.key.to_string());
+        let run = TaskAttempt { task: task.task, attempt: task.attempt };
+        self.runs.insert((number, key.clone()), run);
+        let again =
+            if task.attempt > 1 { format!(" (attempt {})", task.attempt) } else { String::new() };
+        let inputs: Vec<String> = task.deps.iter().map(|dep| self.input(number, dep)).collect();
+        let with = if inputs.is_empty() { "" } else { " with " };
+        format!("{name} runs {key}{again}{with}{}", inputs.join(", "))
+    }
+
+    #[track_caller]
+    fn input(&self, number: WorkerNo, dep: &DepRef) -> String {
+        format!("{} {}", self.key(dep.task), self.place(number, dep.value.is_some(), &dep.holders))
+    }
+
+    #[track_caller]
+    fn place(&self, number: WorkerNo, inline: bool, holders: &[WorkerNo]) -> String {
+        for holder in holders {
+            let knows = self.introduced.contains(&(number, *holder));
+            assert!(knows, "a worker is named before it was introduced");
+        }
+        if inline {
+            return "inline".into();
+        }
+        if holders.is_empty() {
+            return "here".into();
+        }
+        let names: Vec<&str> = holders.iter().map(|holder| self.workers[holder].as_str()).collect();
+        format!("from {}", names.join("+"))
+    }
+
+    #[track_caller]
+    fn to_client(&mut self, client: ClientId, said: SchedulerToClient, lines: &mut Vec<String>) {
+        let name = self.clients[&client].clone();
+        let keys = |words: &Self, handles: &[Handle]| {
+            let key = |handle: &Handle| words.handles[&(client, *handle)].clone();
+            handles.iter().map(key).collect::<Vec<_>>().join(" ")
+        };
+        match said {
+            SchedulerToClient::Ready(list) => {
+                for ready in list {
+                    lines.push(self.ready(client, &name, &ready));
+                }
+            }
+            SchedulerToClient::Erred(erred) => {
+                let key = keys(self, &erred.handles);
+                lines.push(format!("{name}: {key} failed, {}", erred.error.type_name));
+                self.errors.insert(key, erred.error);
+            }
+            SchedulerToClient::Cancelled(cancelled) => {
+                let keys = keys(self, &cancelled.handles);
+                lines.push(format!("{name}: {keys} cancelled, {}", cancelled.reason));
+            }
+            SchedulerToClient::Pending(list) => {
+                lines.push(format!("{name}: {} pending again", keys(self, &list.handles)));
+            }
+            SchedulerToClient::Peer(peer) => {
+                self.introduced_to_clients.insert((client, peer.worker));
+            }
+            SchedulerToClient::Collision(collision) => {
+                let Collision { key, kept, refused, .. } = collision;
+                lines.push(format!("{name}: {key} is {kept}, not {refused}"));
+            }
+            SchedulerToClient::Reply(reply) => {
+                let how = if reply.answer.error.is_empty() {
+                    "an answer".to_string()
+                } else {
+                    reply.answer.error_kind.clone()
+                };
+                lines.push(format!("{name} gets {how}"));
+                self.answers.insert(reply.id, reply.answer);
+            }
+            SchedulerToClient::Notice(notice) => lines.push(format!("{name}: {}", notice.message)),
+            SchedulerToClient::Closing(_) => lines.push(format!("{name} sees the end")),
+        }
+    }
+
+    #[track_caller]
+    fn ready(&self, client: ClientId, name: &str, ready: &KeyReady) -> String {
+        let key = &self.handles[&(client, ready.handle)];
+        if ready.value.is_some() {
+            return format!("{name} has {key}");
+        }
+        let knows = self.introduced_to_clients.contains(&(client, ready.worker));
+        assert!(knows, "a worker is named before it was introduced");
+        format!("{name} finds {key} at {}", self.workers[&ready.worker])
+    }
+}
