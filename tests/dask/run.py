@@ -55,7 +55,10 @@ SUBSET = {
         "array/tests/test_slicing.py",
     ],
     "dataframe": ["dataframe/tests/test_map.py", "dataframe/tests/test_indexing.py"],
-    "expr": ["dataframe/dask_expr/tests/test_merge.py"],
+    "expr": [
+        "dataframe/dask_expr/tests/test_concat.py",
+        "dataframe/dask_expr/tests/test_shuffle.py",
+    ],
     "bag": SUITES["bag"],
     "base": SUITES["base"],
 }

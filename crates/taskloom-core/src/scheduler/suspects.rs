@@ -191,10 +191,15 @@ impl Scheduler {
     ) -> Arc<ErrorInfo> {
         let task = &self.tasks[index];
         let deaths = task.suspicions;
+        let place = format!("worker {} at {}", limbo.name, limbo.address);
+        let deaths = match deaths {
+            1 => format!("{place} when that died"),
+            _ => format!("{deaths} worker processes when they died, the last being {place}"),
+        };
         let mut message = format!(
-            "task {} was running on {deaths} worker processes when they died, the last being \
-             worker {} at {}: {reason}. It is not tried again (allowed-failures is {}).",
-            task.key, limbo.name, limbo.address, self.config.allowed_failures
+            "task {} was running on {deaths}: {reason}. It is not tried again (allowed-failures \
+             is {}).",
+            task.key, self.config.allowed_failures
         );
         let tail = reason.stderr_tail.trim_end();
         if !tail.is_empty() {

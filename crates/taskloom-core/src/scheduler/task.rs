@@ -157,6 +157,7 @@ pub struct TaskRecord {
     pub marks: u8,
     /// Of [`taskloom_proto::client::TaskSpec::COROUTINE`] and its like.
     pub flags: u8,
+    /// Workers that died under it; of scattered data: how often a holder could not give it.
     pub suspicions: u8,
     pub attempt: Attempt,
     pub priority: Priority,

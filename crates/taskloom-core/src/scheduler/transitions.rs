@@ -206,6 +206,7 @@ impl Scheduler {
         }
         task.replicas.push(slot);
         task.size_bytes = size_bytes;
+        task.suspicions = 0;
         if let Some(worker) = self.workers.get_mut(slot) {
             worker.held.insert(index);
             worker.held_bytes = worker.held_bytes.saturating_add(size_bytes);

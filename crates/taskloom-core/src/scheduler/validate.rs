@@ -1,7 +1,7 @@
 //! The invariants, recounted from scratch. For tests and the simulator; it takes linear time.
 
-use super::Scheduler;
 use super::task::{Kind, State, mark};
+use super::{Map, Scheduler};
 
 impl Scheduler {
     /// Checks every invariant. Call between events.
@@ -15,24 +15,33 @@ impl Scheduler {
         if self.counters.illegal_transitions > 0 {
             return Err("a transition that is not in the table was made".into());
         }
-        self.tasks.iter().try_for_each(|index| self.validate_task(index))?;
+        let uses = self.count_uses();
+        self.tasks.iter().try_for_each(|index| self.validate_task(index, &uses))?;
         self.validate_counts()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
         self.validate_clients()
     }
 
-    fn validate_task(&self, index: u32) -> Result<(), String> {
+    /// Per task: how many active tasks need it, and how many tasks of any state use it.
+    fn count_uses(&self) -> Map<u32, (u32, u32)> {
+        let mut uses: Map<u32, (u32, u32)> = Map::default();
+        for index in self.tasks.iter() {
+            let task = &self.tasks[index];
+            for dep in &task.deps {
+                let (waiters, dependents) = uses.entry(*dep).or_default();
+                *waiters += u32::from(task.state.is_active());
+                *dependents += 1;
+            }
+        }
+        uses
+    }
+
+    fn validate_task(&self, index: u32, uses: &Map<u32, (u32, u32)>) -> Result<(), String> {
         let task = &self.tasks[index];
         let broken = |what: &str| Err(format!("task {} ({:?}): {what}", task.key, task.state));
         let id = self.tasks.id(index);
-        let mut waiters = 0;
-        let mut dependents = 0;
-        for other in self.tasks.iter() {
-            let uses = self.tasks[other].deps.iter().filter(|dep| **dep == index).count() as u32;
-            dependents += uses;
-            waiters += if self.tasks[other].state.is_active() { uses } else { 0 };
-        }
-        if (waiters, dependents) != (task.waiters, task.live_dependents) {
+        let counted = uses.get(&index).copied().unwrap_or_default();
+        if counted != (task.waiters, task.live_dependents) {
             return broken("the count of those that need or use it is wrong");
         }
         for dep in &task.deps {

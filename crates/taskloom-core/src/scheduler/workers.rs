@@ -226,6 +226,9 @@ impl Scheduler {
         for number in asked {
             let Some(holder) = self.workers.slot(*number) else { continue };
             if self.tasks[index].replicas.contains(&holder) {
+                if self.is_worth_another_try(index) {
+                    continue;
+                }
                 self.remove_replica(index, holder);
                 // Should it hold the value after all, it must not keep what nobody knows of.
                 let id = self.tasks.id(index);
@@ -233,6 +236,18 @@ impl Scheduler {
             }
         }
         self.lose_result(index);
+    }
+
+    /// Scattered data cannot be made again: one broken connection to a holder that is still there
+    /// does not prove that it is gone.
+    fn is_worth_another_try(&mut self, index: u32) -> bool {
+        const TRIES: u8 = 8;
+        let task = &mut self.tasks[index];
+        if task.kind != Kind::Data || task.suspicions >= TRIES {
+            return false;
+        }
+        task.suspicions += 1;
+        true
     }
 
     fn on_retracted(&mut self, slot: WorkerSlot, answer: &Retracted) {

@@ -94,8 +94,8 @@ impl<O: LocalObject> WorkerShell<O> {
         if !state.garbage.is_empty() {
             garbage.append(&mut state.garbage);
         }
-        self.release(state, now);
-        if flush {
+        let urgent = self.release(state, now);
+        if flush || urgent {
             self.flush();
         }
         next
@@ -148,9 +148,11 @@ impl<O: LocalObject> WorkerShell<O> {
         }
     }
 
-    /// Settles, wakes who has to do something, and releases the lock.
-    pub(super) fn release(&self, mut state: MutexGuard<'_, State<O>>, now: Nanos) {
+    /// Settles, wakes who has to do something, and releases the lock. Whether settling left
+    /// something in the outbox that must not wait, such as an error.
+    pub(super) fn release(&self, mut state: MutexGuard<'_, State<O>>, now: Nanos) -> bool {
         let effects = state.settle(now);
+        let urgent = state.outbox.is_urgent();
         self.wake_rejoining(&state);
         self.wake_executors(&state);
         self.wake_for_coroutines(&state);
@@ -159,6 +161,7 @@ impl<O: LocalObject> WorkerShell<O> {
         self.run_fetches(effects.fetches);
         effects.jobs.into_iter().for_each(|job| self.jobs.push(job));
         self.arm_deadline(now, deadline);
+        urgent
     }
 
     /// Blocks until there may be something to do. The caller must have released whatever tasks

@@ -285,6 +285,20 @@ fn a_result_does_not_wait_behind_a_task_that_takes_longer_than_expected() {
 }
 
 #[test]
+fn an_error_is_reported_at_once_and_not_with_the_next_heartbeat() {
+    let worker = TestWorker::start(1, 1);
+    worker.shell.add_executor();
+    worker.deliver([SchedulerToWorker::Compute(vec![compute(1, 1)])]);
+    let mut seat = Seat::default();
+    let run = worker.shell.next(&mut seat, None, &mut Vec::new());
+    assert!(matches!(run, Next::Run(_)));
+    let error = Outcome::Error(taskloom_proto::ErrorInfo::default());
+    let next = worker.shell.next(&mut seat, Some(error), &mut Vec::new());
+    assert!(matches!(next, Next::Wait));
+    assert_eq!(worker.link.count(|message| matches!(message, WorkerToScheduler::Erred(_))), 1);
+}
+
+#[test]
 fn a_coroutine_run_is_offered_to_the_service_thread_and_needs_no_slot() {
     let worker = TestWorker::start(1, 1);
     let coroutine = ComputeTask { flags: TaskSpec::COROUTINE, ..compute(1, 1) };

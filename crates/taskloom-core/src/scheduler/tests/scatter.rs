@@ -73,7 +73,7 @@ fn a_scatter_waits_for_a_first_worker() {
     let mut s = Script::anna_and([]);
     let plan = PlanScatter { timeout_ns: 5 * Nanos::SECOND, ..plan(&mut s, "anna", &["x"]) };
     assert_sent(&s.request("anna", Question::PlanScatter(plan)), &[]);
-    assert_sent(&s.join("alice"), &["anna gets an answer", "alice is registered"]);
+    assert_sent(&s.join("alice"), &["alice is registered", "anna gets an answer"]);
 }
 
 #[test]
@@ -176,4 +176,21 @@ fn stored_data_that_nobody_planned_is_freed() {
     let mut s = Script::anna_and(["alice", "bob"]);
     s.submit("anna", [future("x").only_on(&["bob"])]);
     assert_sent(&s.stored("alice", "x"), &["alice frees x"]);
+}
+
+#[test]
+fn d35_a_broken_connection_does_not_lose_data_that_cannot_be_made_again() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    let plan = PlanScatter { workers: vec!["alice".into()], ..plan(&mut s, "anna", &["x"]) };
+    s.request("anna", Question::PlanScatter(plan));
+    s.stored("alice", "x");
+    s.submit("anna", [future("y").needs(&["x"]).only_on(&["bob"])]);
+    for _ in 0..8 {
+        assert_sent(&s.misses("bob", "x", &["alice"]), &["bob finds x from alice"]);
+    }
+    // then: but it is not sought for ever
+    let sent = s.misses("bob", "x", &["alice"]);
+    let expected = ["alice frees x", "bob frees y"];
+    assert!(expected.iter().all(|line| sent.contains(&line.to_string())), "{sent:?}");
+    assert!(sent.contains(&"anna: y cancelled, lost".to_string()), "{sent:?}");
 }

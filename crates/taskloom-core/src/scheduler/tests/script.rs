@@ -88,11 +88,6 @@ impl Joining {
         self
     }
 
-    pub fn pid(mut self, pid: u32) -> Self {
-        self.0.pid = pid;
-        self
-    }
-
     pub fn at(mut self, address: &str, host: &str) -> Self {
         self.0.address = address.into();
         self.0.host = host.into();
@@ -203,10 +198,6 @@ impl Script {
         self.clients.insert(name.into(), client);
         self.words.client(client, name);
         self.say(name, ClientToScheduler::Register(RegisterClient { name: name.into(), strict }))
-    }
-
-    pub fn client_id(&self, name: &str) -> ClientId {
-        self.clients[name]
     }
 
     pub fn say(&mut self, client: &str, message: ClientToScheduler) -> Vec<String> {

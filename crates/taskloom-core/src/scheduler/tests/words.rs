@@ -58,8 +58,8 @@ impl Words {
         let mut lines = Vec::new();
         for action in actions {
             match action {
-                Action::ToWorker(worker, message) => self.to_worker(worker, message, &mut lines),
-                Action::ToClient(client, message) => self.to_client(client, message, &mut lines),
+                Action::ToWorker(worker, message) => self.worker_lines(worker, message, &mut lines),
+                Action::ToClient(client, message) => self.client_lines(client, message, &mut lines),
                 Action::ToSupervisor(_, message) => lines.push(match message {
                     SchedulerToSupervisor::RestartWorker(worker) => {
                         format!("supervisor restarts {}", worker.name)
@@ -90,7 +90,7 @@ impl Words {
     }
 
     #[track_caller]
-    fn to_worker(&mut self, number: WorkerNo, said: SchedulerToWorker, lines: &mut Vec<String>) {
+    fn worker_lines(&mut self, number: WorkerNo, said: SchedulerToWorker, lines: &mut Vec<String>) {
         let name = self.workers[&number].clone();
         match said {
             SchedulerToWorker::Registered(_) => lines.push(format!("{name} is registered")),
@@ -169,7 +169,7 @@ impl Words {
     }
 
     #[track_caller]
-    fn to_client(&mut self, client: ClientId, said: SchedulerToClient, lines: &mut Vec<String>) {
+    fn client_lines(&mut self, client: ClientId, said: SchedulerToClient, lines: &mut Vec<String>) {
         let name = self.clients[&client].clone();
         let keys = |words: &Self, handles: &[Handle]| {
             let key = |handle: &Handle| words.handles[&(client, *handle)].clone();
