@@ -99,7 +99,7 @@ wasm: # the rules must build where there is no operating system
 	fi
 
 docs: build $(STAMPS)/dev ## API pages of the crates and of the Python package, offline
-	cargo doc --workspace --no-deps --quiet
+	cargo doc --workspace --no-deps --document-private-items --quiet
 	$(BIN)/pdoc --docformat numpy --output-directory docs/_build/python taskloom
 	@echo "Python: docs/_build/python/index.html   Rust: $${CARGO_TARGET_DIR:-target}/doc/taskloom_core"
 

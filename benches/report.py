@@ -118,7 +118,7 @@ def markdown(result: dict[str, Any], cases: dict[str, Case]) -> str:
     lines = [
         f"Measured {machine['date']} on {machine['cores']} cores ({machine['processor']}), Linux"
         f" {machine['kernel']}, Python {machine['python']}; {versions}."
-        f" {result['rounds']} rounds{', quick sizes' if result['quick'] else ''}."
+        f" {result['rounds']} round(s){', quick sizes' if result['quick'] else ''}."
         " Cells: median [least .. most]; lower is better everywhere.",
     ]
     if result["absent"]:

@@ -129,7 +129,6 @@ class as_completed:
         self._ready: deque[Future] = deque()
         self._last_token = 0
         self._queue = CompletionQueue()
-        self._wakers: list[Any] = []
         if futures is not None:
             self.update(futures)
 
@@ -149,11 +148,6 @@ class as_completed:
                 token = self._last_token
                 self._pending[token] = future
             self._queue.watch(future, token)
-        self._wake()
-
-    def _wake(self) -> None:
-        for waker in self._wakers:
-            waker()
 
     # State --------------------------------------------------------------------------------
 
@@ -176,6 +170,8 @@ class as_completed:
         with self.lock:
             self._pending.clear()
             self._ready.clear()
+        # Whoever waits for a future finds that none is to come; 0 names none.
+        self._queue.post(0)
 
     def _take(self, timeout: float | None) -> bool:
         """Move what is done from pending to ready; returns whether anything was."""
@@ -265,28 +261,13 @@ class as_completed:
                 return True
             if self.is_empty():
                 return False
-            waiter = loop.create_future()
-
-            def resolve(waiter: Any = waiter) -> None:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-            def resolve_from_any_thread(resolve: Any = resolve) -> None:
-                loop.call_soon_threadsafe(resolve)
-
-            self._wakers.append(resolve_from_any_thread)
-            with self.lock:
-                pending = list(self._pending.values())
-            bridge = bridge_of(loop)
-            tokens = [bridge.watch(future, resolve) for future in pending]
+            arrival = loop.create_future()
+            if self._queue.arm(bridge_of(loop), arrival):
+                continue
             try:
-                await asyncio.wait_for(waiter, self._left())
+                await asyncio.wait_for(arrival, self._left())
             except TimeoutError:
                 raise TimeoutError(f"{self.count()} futures are not done in time") from None
-            finally:
-                self._wakers.remove(resolve_from_any_thread)
-                for token in tokens:
-                    bridge.unwatch(token)
 
 
 class _Batches:

@@ -2,15 +2,17 @@
 
 from asyncio import Future as AsyncioFuture
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Self, final
 
 from taskloom._event_loop import WorkerLoop
 from taskloom.future import Future
 
+__all__: list[str]
 __version__: str
 
 # Client -------------------------------------------------------------------------------------
 
+@final
 class Operation:
     def block(self, timeout: float | None = None) -> Any: ...
     def arm(self, bridge: Bridge, future: AsyncioFuture[None]) -> bool: ...
@@ -18,24 +20,28 @@ class Operation:
     def give_up(self) -> None: ...
     def timeout_message(self) -> str: ...
 
+@final
 class Bridge:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def fileno(self) -> int: ...
     def drain(self) -> None: ...
     def watch(self, future: CoreFuture, callback: Callable[[], object]) -> int: ...
     def unwatch(self, token: int) -> None: ...
 
+@final
 class CompletionQueue:
-    def __init__(self) -> None: ...
+    def __new__(cls) -> Self: ...
     def watch(self, future: CoreFuture, token: int) -> None: ...
     def post(self, token: int) -> None: ...
+    def arm(self, bridge: Bridge, future: AsyncioFuture[None]) -> bool: ...
     def receive(self, timeout: float | None = None) -> list[int]: ...
     def close(self) -> None: ...
 
+@final
 class FutureSource: ...
 
 class CoreFuture:
-    def __init__(self, source: FutureSource) -> None: ...
+    def __new__(cls, source: FutureSource) -> Self: ...
     @property
     def key(self) -> Any: ...
     @property
@@ -55,16 +61,18 @@ class CoreFuture:
     def _exception(self) -> BaseException | None: ...
     def _lease(self, seconds: float) -> None: ...
 
+@final
 class CoreOptions:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         workers: list[str],
         allow_other_workers: bool,
         resources: list[tuple[str, float]],
         retries: int,
         priority: int,
-    ) -> None: ...
+    ) -> Self: ...
 
+@final
 class CoreClient:
     @staticmethod
     def connect(
@@ -139,9 +147,10 @@ def submit_graph(
 
 # Cluster ------------------------------------------------------------------------------------
 
+@final
 class CoreScheduler:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         listen: list[str],
         *,
         allow_insecure_network: bool = False,
@@ -149,7 +158,7 @@ class CoreScheduler:
         no_workers_timeout: float | None = None,
         worker_ttl: float | None = None,
         work_stealing: bool = True,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def address(self) -> str: ...
     @property
@@ -159,15 +168,16 @@ class CoreScheduler:
     ) -> CoreClient: ...
     def stop(self) -> None: ...
 
+@final
 class CoreSupervisor:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         scheduler: CoreScheduler,
         command: list[str],
         *,
         name: str,
         env: list[tuple[str, str]],
-    ) -> None: ...
+    ) -> Self: ...
     def scale(self, count: int) -> None: ...
     def add(self, name: str) -> None: ...
     def remove(self, name: str) -> None: ...
@@ -176,13 +186,17 @@ class CoreSupervisor:
 
 # Worker -------------------------------------------------------------------------------------
 
+@final
 class DetachedRun:
+    @property
+    def id(self) -> tuple[int, int]: ...
     @property
     def key(self) -> Any: ...
 
+@final
 class CoreWorker:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         *,
         nthreads: int = 1,
@@ -192,7 +206,7 @@ class CoreWorker:
         listen: str = ...,
         allow_insecure_network: bool = False,
         supervised: bool = False,
-    ) -> None: ...
+    ) -> Self: ...
     def set_owner(self, owner: Any) -> None: ...
     def start(self, scheduler: str | CoreScheduler) -> None: ...
     def notify_closed(self, fd: int, exit_after_s: float) -> None: ...

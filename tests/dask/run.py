@@ -4,6 +4,9 @@
     python tests/dask/run.py --subset            the part that `make test` runs
     python tests/dask/run.py --record-baseline   on dask.distributed: rewrites the baseline
 
+Suites may be run one by one into the same `--results FILE`; `--report` then judges the file, or
+with `--record-baseline` makes the baseline of it.
+
 The baseline (`baseline-<dask version>.txt.gz`) lists the tests that pass on dask.distributed.
 Every one of them must pass on taskloom, except those in `exceptions.txt`, whose reasons are in
 `docs/dask-compatibility.md`. The tests come from the installed dask, which ships them.
@@ -174,6 +177,9 @@ def parse_args() -> argparse.Namespace:
     extent.add_argument("--subset", action="store_true", help="a part that takes a few minutes")
     parser.add_argument("--record-baseline", action="store_true")
     parser.add_argument("--results", type=Path, help="keep the records here (appended)")
+    parser.add_argument(
+        "--report", action="store_true", help="run nothing: judge the records in --results"
+    )
     parser.add_argument("--leaks", action="store_true", help="report keys that outlive a test")
     parser.add_argument("--quiet", action="store_true", help="no output of pytest")
     parser.add_argument("-k", dest="keyword", help="as pytest's")
@@ -191,7 +197,7 @@ def main() -> int:
     """Runs the suites; 0 when all that must pass passed."""
     args = parse_args()
     suites = SUBSET if args.subset else SUITES
-    chosen = args.suites or list(suites)
+    chosen = [] if args.report else args.suites or list(suites)
     with tempfile.TemporaryDirectory() as directory:
         path = args.results or Path(directory) / "results.jsonl"
         path = path.resolve()
@@ -204,8 +210,8 @@ def main() -> int:
         return 0
     if args.engine == "distributed":
         return 0
-    whole = not (args.subset or args.suites or args.keyword or args.exitfirst)
-    return 1 if compare(results, whole) else 0
+    partial = args.subset or args.suites or args.keyword or args.exitfirst or args.report
+    return 1 if compare(results, whole=not partial) else 0
 
 
 if __name__ == "__main__":

@@ -215,3 +215,17 @@ def test_what_is_not_offered_is_refused() -> None:
         _graph._Options(None, None, None, 0, 0, True)
     with pytest.raises(TypeError, match="allow_other_workers"):
         _graph._Options(None, "yes", None, 0, 0, None)  # type: ignore[arg-type]
+
+
+def test_an_array_that_repeats_one_block_travels_as_that_block() -> None:
+    np = pytest.importorskip("numpy")
+    huge = np.broadcast_to(np.arange(3.0), (2**28, 3))
+    value = run({"a": Task("a", collect, DataNode(None, huge))}, "a")[0][0]
+    assert (value.shape, value.strides) == (huge.shape, huge.strides)
+    assert (value[-1] == huge[-1]).all()
+
+
+def test_too_much_data_in_a_task_is_an_error_that_says_what_to_do() -> None:
+    np = pytest.importorskip("numpy")
+    with pytest.raises(ValueError, match="scatter"):
+        run({"a": (len, np.zeros(2**28, dtype="u1"))}, "a")

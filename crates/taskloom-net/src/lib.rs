@@ -3,7 +3,7 @@
 //! - [`event_loop`]: one thread, many [`event_loop::Handler`]s, timers, commands from outside.
 //! - [`channel`]: the sending half of a connection; any thread writes, without a hand-off.
 //! - [`framed`]: the receiving half: handshake, then frames to a [`framed::Protocol`].
-//! - [`listener`], [`connect`]: how connections come to be.
+//! - [`listener`], [`mod@connect`]: how connections come to be.
 //!
 //! Why mio and not an async runtime: `docs/design/event-loop.md`.
 

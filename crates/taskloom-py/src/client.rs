@@ -350,6 +350,7 @@ pub(crate) fn new_batch(client: &Client, fifo_us: u64) -> SubmitBatch {
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<CoreClient>()?;
     module.add_class::<CoreFuture>()?;
+    module.add_class::<crate::future::FutureSource>()?;
     module.add_class::<CoreOptions>()?;
     module.add_class::<Operation>()?;
     module.add_class::<crate::aio::Bridge>()?;

@@ -2,6 +2,7 @@
 
 use crate::codec::decode_value;
 use crate::errors::gather_failure;
+use crate::neighbours;
 use crate::waiting::Rounds;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -39,13 +40,15 @@ pub struct GatherRounds {
     /// For each future asked for, the position of its entry: futures may share one.
     positions: Vec<usize>,
     shape: Shape,
+    /// Results of workers of this process, by position of the entry.
+    handed_over: Mutex<HashMap<usize, Py<PyAny>>>,
 }
 
 impl GatherRounds {
     #[must_use]
     pub fn single(client: &Arc<Client>, held: Held) -> Self {
         let gather = Gather::new(client, vec![held], true);
-        Self { gather, positions: vec![0], shape: Shape::Single }
+        Self { gather, positions: vec![0], shape: Shape::Single, handed_over: Mutex::default() }
     }
 
     /// `raises`: the first failure is raised; otherwise each future gives `(ok, object)`.
@@ -63,7 +66,23 @@ impl GatherRounds {
         }
         let gather = Gather::new(client, unique, raises);
         let shape = if raises { Shape::Raise } else { Shape::Each };
-        Self { gather, positions, shape }
+        Self { gather, positions, shape, handed_over: Mutex::default() }
+    }
+
+    /// Takes what workers of this process hold.
+    fn take_from_neighbours(&self) {
+        let places = self.gather.places();
+        if places.is_empty() {
+            return;
+        }
+        Python::attach(|py| {
+            for (position, task, address) in places {
+                if let Some(object) = neighbours::object(py, &address, task) {
+                    self.handed_over.lock().insert(position, object);
+                    self.gather.settle(position);
+                }
+            }
+        });
     }
 
     fn entry(&self, position: usize) -> &Arc<Entry> {
@@ -87,6 +106,11 @@ impl GatherRounds {
         }
         let mut objects = Vec::with_capacity(results.len());
         for (position, result) in results.into_iter().enumerate() {
+            let handed_over = self.handed_over.lock().remove(&position);
+            if let Some(object) = handed_over {
+                objects.push((true, object));
+                continue;
+            }
             let gathered =
                 result.ok_or_else(|| PyRuntimeError::new_err("the gather was stopped"))?;
             objects.push(match decode(py, gathered, &self.entry(position).key) {
@@ -101,6 +125,9 @@ impl GatherRounds {
 
 impl Rounds for GatherRounds {
     fn advance(&self, make_wait: &mut dyn FnMut(usize) -> Arc<Wait>) -> PyResult<bool> {
+        if neighbours::exist() {
+            self.take_from_neighbours();
+        }
         Ok(self.gather.advance(make_wait))
     }
 

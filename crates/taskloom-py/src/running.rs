@@ -40,7 +40,8 @@ pub fn call<'py>(
     let inputs = inputs.collect::<PyResult<Vec<_>>>()?;
     let context = Context::copy(py)?;
     let entered = context.enter(py)?;
-    let result = match codec::decode_body(py, &execution.run.body, &functions, &inputs)? {
+    let work = codec::decode_body(py, &execution.run.body, &functions, &inputs)?;
+    let result = match work {
         Work::Value(value) => Ok(value),
         Work::Call { function, args, kwargs } => {
             // The call holds what it needs: inputs that nobody else needs may go while it runs.

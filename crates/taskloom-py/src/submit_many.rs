@@ -262,5 +262,6 @@ pub(crate) fn map<'py>(
         if !more {
             return Ok(futures);
         }
+        py.detach(|| core.client.wait_for_room());
     }
 }

@@ -238,6 +238,18 @@ impl CompletionQueue {
         self.mailbox.post(token);
     }
 
+    /// Resolve ``future`` on its event loop when a token arrives. Returns true, and does not,
+    /// when there is one already.
+    fn arm(&self, bridge: &Bound<'_, Bridge>, future: &Bound<'_, PyAny>) -> bool {
+        let bridge = bridge.get();
+        let token = bridge.add_future(future);
+        let is_ready = self.mailbox.set_alarm(bridge.mailbox(), token);
+        if is_ready {
+            bridge.forget(token);
+        }
+        is_ready
+    }
+
     /// Wait for tokens. An empty list means that time is over, or that the queue is closed.
     #[pyo3(signature = (timeout=None))]
     fn receive(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<u64>> {

@@ -314,6 +314,7 @@ impl CoreWorker {
             self.inner.start_counted_executor(py)?;
         }
         py.detach(|| shell.wait_registered())?;
+        crate::neighbours::add(shell.address(), &self.inner);
         if let Some(table) = self.inner.table {
             table.set_progress(Progress::Ready);
         }

@@ -12,6 +12,10 @@ pub trait Link<Out>: Send + Sync {
     /// Hands over what is queued: writes to the socket, or wakes the other thread.
     fn flush(&self);
 
+    /// Blocks while the other side is far behind, so that a fast producer does not pile up memory.
+    /// A courtesy between the pieces of a large submission: skipping it loses nothing.
+    fn wait_for_room(&self) {}
+
     /// Closes the connection after what is queued has been handed over.
     fn close(&self);
 }

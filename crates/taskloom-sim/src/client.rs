@@ -1,7 +1,7 @@
 //! A client: what it submitted, what it holds, and what it has been told.
 
-use std::collections::BTreeMap;
-use taskloom_proto::client::SchedulerToClient;
+use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::client::{Answer, SchedulerToClient};
 use taskloom_types::{ClientId, Handle, Key, TaskId, WorkerNo};
 
 /// What a client knows of one of its futures.
@@ -22,8 +22,16 @@ pub struct SimFuture {
     pub key: Key,
     /// The value that a sequential run gives.
     pub expected: u64,
+    /// The value of the other work that the key may stand for: right after a collision was told.
+    pub other: Option<u64>,
     /// Whether the task, or one that it needs, has a planted error or kills workers.
     pub may_fail: bool,
+    /// Whether it is, or needs, scattered data, which cannot be made again.
+    pub needs_data: bool,
+    /// It, or one that it needs, was asked for by key alone: nobody may ever submit that.
+    pub desired: bool,
+    /// Whether the scheduler knows its handle: not while a scatter waits for its plan.
+    pub bound: bool,
     pub known: Known,
     pub released: bool,
     /// Cancelled by this or another client: then the end is open.
@@ -34,22 +42,39 @@ pub struct SimFuture {
 pub struct SimClient {
     pub id: ClientId,
     pub alive: bool,
+    /// Collisions fail its submissions.
+    pub strict: bool,
     pub last_handle: u64,
     pub last_submission: u64,
+    pub last_request: u64,
     pub futures: BTreeMap<Handle, SimFuture>,
+    /// Functions that it believes the scheduler to know.
+    pub functions: BTreeSet<u8>,
+    /// Requests without an answer, and for scattered values which future gets which.
+    pub requests: BTreeMap<u64, Vec<Handle>>,
 }
 
-/// A result that the client has to fetch from a worker.
-pub struct ToFetch {
-    pub handle: Handle,
-    pub task: TaskId,
-    pub worker: WorkerNo,
+/// What a message makes the client do.
+pub enum Todo {
+    /// Fetch a result from a worker.
+    Fetch { handle: Handle, task: TaskId, worker: WorkerNo },
+    /// Put values where a plan says.
+    Put { handles: Vec<Handle>, answer: Answer },
 }
 
 impl SimClient {
-    pub fn new(id: ClientId) -> Self {
-        let futures = BTreeMap::new();
-        Self { id, alive: true, last_handle: 0, last_submission: 0, futures }
+    pub fn new(id: ClientId, strict: bool) -> Self {
+        Self {
+            id,
+            alive: true,
+            strict,
+            last_handle: 0,
+            last_submission: 0,
+            last_request: 0,
+            futures: BTreeMap::new(),
+            functions: BTreeSet::new(),
+            requests: BTreeMap::new(),
+        }
     }
 
     pub fn next_handle(&mut self) -> Handle {
@@ -61,8 +86,8 @@ impl SimClient {
     ///
     /// # Errors
     /// The message breaks a promise to the client.
-    pub fn on_message(&mut self, message: SchedulerToClient) -> Result<Vec<ToFetch>, String> {
-        let mut to_fetch = Vec::new();
+    pub fn on_message(&mut self, message: SchedulerToClient) -> Result<Vec<Todo>, String> {
+        let mut todo = Vec::new();
         match message {
             SchedulerToClient::Ready(list) => {
                 for ready in list {
@@ -76,7 +101,7 @@ impl SimClient {
                         None => Known::There(ready.task, ready.worker),
                     };
                     if let Known::There(task, worker) = future.known {
-                        to_fetch.push(ToFetch { handle: ready.handle, task, worker });
+                        todo.push(Todo::Fetch { handle: ready.handle, task, worker });
                     }
                     future.check_value()?;
                 }
@@ -102,13 +127,33 @@ impl SimClient {
                     }
                 }
             }
-            SchedulerToClient::Collision(_)
-            | SchedulerToClient::Peer(_)
-            | SchedulerToClient::Reply(_)
+            SchedulerToClient::Collision(collision) => self.on_collision(collision.handle)?,
+            SchedulerToClient::Reply(reply) => {
+                let handles = self.requests.remove(&reply.id);
+                let handles = handles.ok_or(format!("request {} is answered twice", reply.id))?;
+                if !handles.is_empty() {
+                    todo.push(Todo::Put { handles, answer: reply.answer });
+                }
+            }
+            SchedulerToClient::Peer(_)
             | SchedulerToClient::Notice(_)
             | SchedulerToClient::Closing(_) => {}
         }
-        Ok(to_fetch)
+        Ok(todo)
+    }
+
+    /// The key stands for the other work.
+    fn on_collision(&mut self, handle: Handle) -> Result<(), String> {
+        let strict = self.strict;
+        let future = self.futures.get_mut(&handle);
+        let future = future.ok_or(format!("collision of unknown handle {handle}"))?;
+        let other = future.other.take();
+        future.expected = other.ok_or(format!("{} collides with itself", future.key))?;
+        if strict {
+            future.known = Known::Cancelled("collision".into());
+            future.cancel_asked = true;
+        }
+        Ok(())
     }
 
     /// The future of a handle, if it was not released. A cancelled one hears nothing more (I16).
@@ -128,6 +173,21 @@ impl SimClient {
 }
 
 impl SimFuture {
+    pub fn new(key: Key, expected: u64) -> Self {
+        Self {
+            key,
+            expected,
+            other: None,
+            may_fail: false,
+            needs_data: false,
+            desired: false,
+            bound: true,
+            known: Known::Pending,
+            released: false,
+            cancel_asked: false,
+        }
+    }
+
     /// # Errors
     /// The value is wrong (I4).
     pub fn check_value(&self) -> Result<(), String> {

@@ -11,7 +11,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod client;
+mod ending;
+mod people;
+mod processes;
 mod rng;
 mod worker;
 mod workload;

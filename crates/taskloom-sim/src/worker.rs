@@ -1,10 +1,10 @@
 //! A worker process: the real rules, with a model of threads, values and data transfer.
 
 use crate::workload::Call;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::worker::{Action, Config, StartedRun, Worker};
-use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
-use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
+use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, WorkerToScheduler};
+use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
 
 /// Values up to this size travel in messages.
 pub const INLINE_BYTES: u64 = 1024;
@@ -28,9 +28,15 @@ pub struct SimWorker {
     /// When the shell's timer goes off.
     pub tick_at: Option<Nanos>,
     pub alive: bool,
+    /// Stopped until then: nothing happens in it, and all that it is sent waits.
+    pub paused_until: Nanos,
+    /// The scheduler has given it up; it has not noticed yet.
+    pub given_up: bool,
     pub rules: Worker,
     pub values: BTreeMap<TaskId, u64>,
     pub threads: BTreeMap<(TaskId, Attempt), Thread>,
+    functions: BTreeSet<FunctionNo>,
+    peers: BTreeSet<WorkerNo>,
 }
 
 /// What the world has to do for the worker.
@@ -38,6 +44,7 @@ pub enum Effect {
     Send(WorkerToScheduler),
     Fetch { peer: WorkerNo, tasks: Vec<TaskId> },
     ReportDone { task: TaskId, attempt: Attempt, size_bytes: u64 },
+    Called { request: u64 },
     Closed,
 }
 
@@ -50,27 +57,72 @@ impl SimWorker {
             nthreads,
             tick_at: None,
             alive: true,
+            paused_until: Nanos(0),
+            given_up: false,
             rules: Worker::new(Config { max_peers: 2, max_fetch_bytes: 1 << 22 }),
             values: BTreeMap::new(),
             threads: BTreeMap::new(),
+            functions: BTreeSet::new(),
+            peers: BTreeSet::new(),
         }
     }
 
     /// Applies a message. `Closed` means that the scheduler wants the process to end.
-    pub fn on_message(&mut self, now: Nanos, message: SchedulerToWorker) -> Vec<Effect> {
+    ///
+    /// # Errors
+    /// The message breaks a promise to the worker.
+    pub fn on_message(
+        &mut self,
+        now: Nanos,
+        message: SchedulerToWorker,
+    ) -> Result<Vec<Effect>, String> {
         match message {
-            SchedulerToWorker::Compute(tasks) => self.rules.on_compute(now, tasks),
+            SchedulerToWorker::Compute(tasks) => {
+                tasks.iter().try_for_each(|task| self.check_compute(task))?;
+                self.rules.on_compute(now, tasks);
+            }
             SchedulerToWorker::Free(tasks) => self.rules.on_free(&tasks),
             SchedulerToWorker::Retract(run) => self.rules.on_retract(run.task, run.attempt),
-            SchedulerToWorker::Holders(news) => self.rules.on_holders(now, news),
-            SchedulerToWorker::Peer(peer) => self.rules.on_peer(peer.worker, peer.address),
-            SchedulerToWorker::Close(_) => return vec![Effect::Closed],
-            SchedulerToWorker::Registered(_)
-            | SchedulerToWorker::Function(_)
-            | SchedulerToWorker::ForgetFunctions(_)
-            | SchedulerToWorker::Run(_) => {}
+            SchedulerToWorker::Holders(news) => {
+                self.check_introduced(&news.holders)?;
+                self.rules.on_holders(now, news);
+            }
+            SchedulerToWorker::Peer(peer) => {
+                self.peers.insert(peer.worker);
+                self.rules.on_peer(peer.worker, peer.address);
+            }
+            SchedulerToWorker::Function(function) => {
+                if !self.functions.insert(function.number) {
+                    return Err(format!("worker {} is sent a function twice", self.number));
+                }
+            }
+            SchedulerToWorker::ForgetFunctions(functions) => {
+                if !functions.iter().all(|function| self.functions.remove(function)) {
+                    return Err(format!("worker {} is to forget the unknown", self.number));
+                }
+            }
+            SchedulerToWorker::Run(call) => {
+                return Ok(vec![Effect::Called { request: call.request }]);
+            }
+            SchedulerToWorker::Close(_) => return Ok(vec![Effect::Closed]),
+            SchedulerToWorker::Registered(_) => {}
         }
-        self.effects()
+        Ok(self.effects())
+    }
+
+    /// A task comes after its functions, and after the addresses of those who hold its inputs.
+    fn check_compute(&self, task: &ComputeTask) -> Result<(), String> {
+        if !task.functions.iter().all(|function| self.functions.contains(function)) {
+            return Err(format!("worker {} gets {} before its function", self.number, task.key));
+        }
+        task.deps.iter().try_for_each(|dep| self.check_introduced(&dep.holders))
+    }
+
+    fn check_introduced(&self, holders: &[WorkerNo]) -> Result<(), String> {
+        if !holders.iter().all(|holder| self.peers.contains(holder)) {
+            return Err(format!("worker {} is sent to one it does not know", self.number));
+        }
+        Ok(())
     }
 
     /// Carries out what concerns values; the rest is for the world.
@@ -92,6 +144,7 @@ impl SimWorker {
                 Action::DropValue(task) => {
                     self.values.remove(&task);
                 }
+                // A thread that is in an abandoned run is not interrupted here.
                 Action::Abandoned { .. } => {}
                 Action::Fetch { peer, tasks, .. } => effects.push(Effect::Fetch { peer, tasks }),
             }
@@ -102,7 +155,7 @@ impl SimWorker {
     /// Starts what may start. Returns the runs, to be ended when their time is over.
     ///
     /// # Errors
-    /// A run was started whose inputs are not here.
+    /// A run was started whose inputs are not here, or on a worker that may not run it.
     pub fn start_runs(&mut self, now: Nanos) -> Result<Vec<Thread>, String> {
         let mut started = Vec::new();
         while self.threads.values().filter(|thread| !thread.seceded).count() < self.nthreads {
@@ -112,10 +165,26 @@ impl SimWorker {
                 value.ok_or(format!("{} started without its input {dep}", run.key))
             };
             let inputs = run.deps.iter().map(input).collect::<Result<_, _>>()?;
-            let thread = Thread { call: Call::decode(&run.body), run, inputs, seceded: false };
+            let call = Call::decode(&run.body);
+            if call.pinned.is_some_and(|name| u64::from(name) != self.name) {
+                return Err(format!("{} runs on worker-{}, which it may not", run.key, self.name));
+            }
+            let thread = Thread { call, run, inputs, seceded: false };
             self.threads.insert((thread.run.task, thread.run.attempt), thread.clone());
             started.push(thread);
         }
         Ok(started)
+    }
+
+    /// # Errors
+    /// More of its GPU is in use than there is, whatever the scheduler believes (I9).
+    pub fn check_resources(&self) -> Result<(), String> {
+        let used: u32 =
+            self.threads.values().map(|thread| u32::from(thread.call.gpu_percent)).sum();
+        let has = if self.name == 0 { 100 } else { 0 };
+        if used > has {
+            return Err(format!("worker {} uses {used} % of its GPU", self.number));
+        }
+        Ok(())
     }
 }

@@ -14,6 +14,10 @@ pub struct Call {
     pub duration_us: u32,
     /// Size of the result in bytes: up to 1 KiB it travels inline.
     pub size_bytes: u64,
+    /// What it may count on, for checks at the worker: hundredths of a GPU, and the number of
+    /// the only worker that may run it.
+    pub gpu_percent: u8,
+    pub pinned: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,7 @@ impl Call {
         body.extend_from_slice(&[tag, number]);
         body.extend_from_slice(&self.duration_us.to_le_bytes());
         body.extend_from_slice(&self.size_bytes.to_le_bytes());
+        body.extend_from_slice(&[self.gpu_percent, self.pinned.unwrap_or(u8::MAX)]);
         body
     }
 
@@ -70,6 +75,8 @@ impl Call {
             behaviour,
             duration_us: number(10, 4) as u32,
             size_bytes: number(14, 8),
+            gpu_percent: body[22],
+            pinned: Some(body[23]).filter(|name| *name != u8::MAX),
         }
     }
 
@@ -90,10 +97,14 @@ pub struct Node {
     pub call: Call,
     pub deps: Vec<usize>,
     pub wanted: bool,
-    pub gpu: bool,
-    /// May only run on the worker of this name.
+    /// The worker that is to run it.
     pub pinned: Option<u64>,
+    /// Whether others may when that one is not there.
+    pub others: bool,
     pub retries: u32,
+    pub priority: i32,
+    /// Which of the few functions it calls.
+    pub function: u8,
 }
 
 /// Which kinds of trouble a run has; each seed has some of them (swarm testing).
@@ -105,6 +116,16 @@ pub struct Trouble {
     pub secede: bool,
     pub resources: bool,
     pub pins: bool,
+    pub priorities: bool,
+    /// Keys that come with other work while they are in use.
+    pub collisions: bool,
+    pub scatter: bool,
+    /// Workers that stop for a while, as by SIGSTOP.
+    pub pauses: bool,
+    pub restart: bool,
+    pub retire: bool,
+    /// Tasks fail when no worker may run them for this long, in ms.
+    pub no_worker_ms: Option<u64>,
 }
 
 impl Trouble {
@@ -116,6 +137,13 @@ impl Trouble {
             secede: rng.chance(25),
             resources: rng.chance(30),
             pins: rng.chance(30),
+            priorities: rng.chance(30),
+            collisions: rng.chance(25),
+            scatter: rng.chance(35),
+            pauses: rng.chance(20),
+            restart: rng.chance(10),
+            retire: rng.chance(15),
+            no_worker_ms: rng.chance(10).then(|| rng.between(5, 60)),
         }
     }
 }
@@ -132,20 +160,35 @@ fn behaviour(rng: &mut Rng, trouble: Trouble) -> Behaviour {
     }
 }
 
+/// What a graph may look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// Tasks of the graph, if not by chance.
+    pub tasks: Option<u64>,
+    /// Workers that may be named.
+    pub names: u64,
+}
+
 /// A random graph; dependencies come before their dependents.
-pub fn graph(rng: &mut Rng, trouble: Trouble, workers: u64, last_identity: &mut u64) -> Vec<Node> {
+pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut u64) -> Vec<Node> {
     let limit = if rng.chance(10) { 60 } else { 14 };
-    let size = 1 + rng.below(limit) as usize;
-    let shape = rng.below(5);
+    let size = frame.tasks.unwrap_or_else(|| 1 + rng.below(limit)) as usize;
+    let shape = rng.below(7);
     let scale = [5, 50, 500, 20_000][rng.below(4) as usize];
     (0..size)
         .map(|position| {
             *last_identity += 1;
+            let gpu = trouble.resources && rng.chance(20);
+            // A GPU is only at worker 0: a pin elsewhere could never be met.
+            let pinned = (trouble.pins && !gpu && rng.chance(15)).then(|| rng.below(frame.names));
+            let others = pinned.is_some() && rng.chance(30);
             let call = Call {
                 identity: *last_identity,
                 behaviour: behaviour(rng, trouble),
                 duration_us: 1 + rng.below(scale) as u32,
                 size_bytes: if rng.chance(50) { 8 } else { 1 << rng.between(11, 24) },
+                gpu_percent: if gpu { [50, 100][rng.below(2) as usize] } else { 0 },
+                pinned: pinned.filter(|_| !others).map(|name| name as u8),
             };
             let mut deps = inputs(rng, shape, position);
             deps.sort_unstable();
@@ -154,9 +197,11 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, workers: u64, last_identity: &mut 
                 call,
                 deps,
                 wanted: position + 1 == size || rng.chance(30),
-                gpu: trouble.resources && rng.chance(20),
-                pinned: (trouble.pins && rng.chance(15)).then(|| rng.below(workers)),
+                pinned,
+                others,
                 retries: if rng.chance(20) { rng.between(1, 4) as u32 } else { 0 },
+                priority: if trouble.priorities { rng.between(0, 4) as i32 - 2 } else { 0 },
+                function: rng.below(4) as u8,
             }
         })
         .collect()
@@ -180,6 +225,12 @@ fn inputs(rng: &mut Rng, shape: u64, position: usize) -> Vec<usize> {
         // Everything into one, now and then.
         3 if rng.chance(25) => (0..position).collect(),
         3 => Vec::new(),
+        // Three chains side by side, which meet now and then.
+        4 if rng.chance(10) => (position.saturating_sub(3)..position).collect(),
+        4 => position.checked_sub(3).into_iter().collect(),
+        // One chain that many tasks hang on.
+        5 if rng.chance(50) => vec![position - 1],
+        5 => vec![position / 2],
         _ => (0..rng.below(4)).map(|_| some(rng)).collect(),
     }
 }

@@ -10,7 +10,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("taskloom-core", &["taskloom-proto", "taskloom-types"]),
     ("taskloom-net", &["taskloom-proto", "taskloom-types"]),
     ("taskloom-runtime", &["taskloom-core", "taskloom-net", "taskloom-proto", "taskloom-types"]),
-    ("taskloom-cli", &["taskloom-runtime", "taskloom-net", "taskloom-types"]),
+    (
+        "taskloom-cli",
+        &["taskloom-core", "taskloom-net", "taskloom-proto", "taskloom-runtime", "taskloom-types"],
+    ),
     (
         "taskloom-py",
         &[

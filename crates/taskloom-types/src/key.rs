@@ -109,8 +109,8 @@ fn split_text(text: &str) -> String {
     }
     for word in words {
         let is_word = !word.is_empty() && word.chars().all(char::is_alphabetic);
-        let is_token = (word.len() == 8 || word.len() >= 32)
-            && word.chars().all(|c| c.is_ascii_hexdigit());
+        let is_token =
+            (word.len() == 8 || word.len() >= 32) && word.chars().all(|c| c.is_ascii_hexdigit());
         if !is_word || is_token {
             break;
         }

@@ -94,7 +94,10 @@ impl Scheduler {
     fn on_release(&mut self, client: ClientId, handles: &[Handle]) {
         for handle in handles {
             let Some(record) = self.clients.get_mut(&client) else { return };
-            let Some(id) = record.handles.remove(handle) else { continue };
+            let Some(id) = record.handles.remove(handle) else {
+                self.scatters.release_waiting(client, *handle);
+                continue;
+            };
             let Some(index) = self.tasks.get(id) else { continue };
             self.tasks[index].wants.retain(|want| want.client != client || want.handle != *handle);
             self.steps.push(Step::Relax(index));
@@ -194,8 +197,10 @@ impl Scheduler {
         for handle in handles {
             let Some(index) = self.task_of(client, *handle) else { continue };
             let task = &mut self.tasks[index];
+            // A key that nobody has submitted may never come to an end.
+            let has_end = task.kind != Kind::Unknown;
             let is_over = matches!(task.state, State::Memory | State::Erred);
-            if !is_over && !task.has(mark::DETACHED) {
+            if has_end && !is_over && !task.has(mark::DETACHED) {
                 task.marks |= mark::DETACHED;
                 task.holds += 1;
             }

@@ -39,8 +39,12 @@ impl Outbox {
     }
 
     pub fn compute(&mut self, worker: &mut WorkerRecord, task: ComputeTask) {
+        // Messages are bounded: tasks that carry much data travel alone.
+        const LARGE: usize = 64 * 1024;
         if let Some(Action::ToWorker(_, SchedulerToWorker::Compute(list))) =
             self.remembered(worker.last_action)
+            && task.body.len() < LARGE
+            && list.last().is_none_or(|last| last.body.len() < LARGE)
         {
             list.push(task);
             return;

@@ -44,8 +44,13 @@ impl Queue {
 
     /// Takes the entry that [`Queue::peek`] has just returned.
     pub fn pop(&mut self) {
+        /// An empty queue keeps room for so many entries; the rest of its memory is given back.
+        const KEEP: usize = 1024;
         self.heap.pop();
         self.live -= 1;
+        if self.heap.is_empty() && self.heap.capacity() > KEEP {
+            self.heap.shrink_to(KEEP);
+        }
     }
 
     /// A task left the queue by another way: its entry is no longer valid.

@@ -8,7 +8,10 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use taskloom_proto::Value;
 use taskloom_proto::client::{Answer, PlanScatter};
-use taskloom_types::{ClientId, Nanos, TaskId};
+use taskloom_types::{ClientId, Handle, Nanos, TaskId};
+
+/// In place of the handle of a value that was released while its scatter waited.
+const RELEASED: Handle = Handle(0);
 
 /// A scatter that waits for a first worker.
 #[derive(Debug)]
@@ -56,6 +59,15 @@ impl Scatters {
         waiting.into_iter().chain(abandoned).min()
     }
 
+    /// The client lets go of a value before it was told where to put it.
+    pub fn release_waiting(&mut self, client: ClientId, handle: Handle) {
+        for scatter in self.waiting.iter_mut().filter(|scatter| scatter.client == client) {
+            for item in scatter.plan.items.iter_mut().filter(|item| item.0 == handle) {
+                item.0 = RELEASED;
+            }
+        }
+    }
+
     /// A client left. Returns the tasks that nobody is going to put anywhere.
     fn forget_client(&mut self, client: ClientId) -> Vec<u32> {
         self.waiting.retain(|scatter| scatter.client != client);
@@ -84,6 +96,10 @@ impl Scheduler {
         }
         let mut answer = Vec::with_capacity(plan.items.len());
         for (handle, key, _) in plan.items {
+            if handle == RELEASED {
+                answer.push(Value::List(vec![Value::Int(0), Value::List(vec![])]));
+                continue;
+            }
             let index = match self.tasks.find(&key) {
                 Some(index) if !self.make_way(index) => index,
                 _ => {

@@ -243,10 +243,49 @@ impl TaskRecord {
     }
 }
 
+/// An array that grows by pieces: growing moves nothing and wastes at most one piece, where one
+/// `Vec` would copy every record and leave up to half of its memory unused.
+#[derive(Debug, Default)]
+struct Slots {
+    pieces: Vec<Vec<TaskRecord>>,
+    len: usize,
+}
+
+impl Slots {
+    const PIECE: usize = 1024;
+
+    fn push(&mut self, record: TaskRecord) {
+        if self.len.is_multiple_of(Self::PIECE) {
+            self.pieces.push(Vec::with_capacity(Self::PIECE));
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.push(record);
+            self.len += 1;
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<&TaskRecord> {
+        self.pieces.get(index / Self::PIECE)?.get(index % Self::PIECE)
+    }
+}
+
+impl std::ops::Index<usize> for Slots {
+    type Output = TaskRecord;
+    fn index(&self, index: usize) -> &TaskRecord {
+        &self.pieces[index / Self::PIECE][index % Self::PIECE]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Slots {
+    fn index_mut(&mut self, index: usize) -> &mut TaskRecord {
+        &mut self.pieces[index / Self::PIECE][index % Self::PIECE]
+    }
+}
+
 /// The tasks, by arena index and by key.
 #[derive(Debug, Default)]
 pub struct TaskTable {
-    slots: Vec<TaskRecord>,
+    slots: Slots,
     free: Vec<u32>,
     by_key: HashTable<u32>,
     hasher: FixedState,
@@ -261,12 +300,10 @@ impl TaskTable {
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slots.len - self.free.len()
     }
 
     pub fn reserve(&mut self, more: usize) {
-        let fresh = more.saturating_sub(self.free.len());
-        self.slots.reserve(fresh);
         let Self { by_key, slots, hasher, .. } = self;
         by_key.reserve(more, |index| {
             let mut state = hasher.build_hasher();
@@ -286,7 +323,7 @@ impl TaskTable {
         let hash = self.hash(&key);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(TaskRecord::empty(0));
-            (self.slots.len() - 1) as u32
+            (self.slots.len - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
         slot.live = true;
@@ -337,7 +374,7 @@ impl TaskTable {
 
     /// The indices of all tasks, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.slots.len() as u32).filter(|index| self.slots[*index as usize].live)
+        (0..self.slots.len as u32).filter(|index| self.slots[*index as usize].live)
     }
 }
 

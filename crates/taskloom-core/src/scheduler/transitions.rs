@@ -483,9 +483,11 @@ impl Scheduler {
                     self.workers[worker].blocked += 1;
                     self.mark_spare(worker);
                 }
-                let class = self.tasks[dependent].class;
-                if !self.classes[class].resources.is_empty() {
-                    // Making the input again may need the very resource that it holds.
+                let record = &self.tasks[dependent];
+                let has_resources = !self.classes[record.class].resources.is_empty();
+                if has_resources || record.has(mark::CANARY) {
+                    // Making the input again may need the very resource that it holds, or the
+                    // very worker that nobody else may use.
                     self.steps.push(Step::Recall(dependent));
                 }
                 self.tasks[index].marks |= mark::REFETCH;

@@ -90,6 +90,21 @@ impl Worker {
         for task in tasks {
             self.orphan_waiters(*task, true);
         }
+        self.give_back_room();
+    }
+
+    /// A burst of tasks does not keep its memory for ever.
+    fn give_back_room(&mut self) {
+        /// Smaller tables are not worth the work.
+        const SMALL: usize = 4096;
+        if self.tasks.capacity() > SMALL && self.tasks.len() < self.tasks.capacity() / 8 {
+            self.tasks.shrink_to(SMALL.max(self.tasks.len() * 2));
+        }
+        for queue in [&mut self.ready, &mut self.ready_coroutines] {
+            if queue.heap.capacity() > SMALL && queue.heap.len() < queue.heap.capacity() / 8 {
+                queue.heap.shrink_to(SMALL.max(queue.heap.len() * 2));
+            }
+        }
     }
 
     fn free(&mut self, task: TaskId) {

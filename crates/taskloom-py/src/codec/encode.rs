@@ -1,5 +1,6 @@
 //! Writing: values as segments, calls as one contiguous body.
 
+use super::broadcast::compact;
 use super::buffers::share_bytes;
 use super::pickle;
 use super::scan::{Kind, Scan, is_scalar, kind_of};
@@ -28,6 +29,20 @@ pub trait Dependencies {
 
 /// Pickles in a body from this size on are offered to [`Dependencies::take_out`].
 const LARGE: usize = 1024 * 1024;
+
+/// The most that one object may add to a task: messages are bounded.
+const LIMIT: usize = 192 * 1024 * 1024;
+
+fn check_size(length: usize) -> PyResult<()> {
+    if length <= LIMIT {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "an argument of {} MiB is too large to be part of a task: scatter it and pass the future, \
+         load it inside the task, or cut it into smaller pieces",
+        length >> 20
+    )))
+}
 
 /// For values: a future inside a value is an object like any other.
 pub struct NoDependencies;
@@ -351,8 +366,17 @@ impl Writer {
 
     fn pickled(&mut self, object: &Bound<'_, PyAny>, deps: &mut dyn Dependencies) -> PyResult<()> {
         self.has_pickles = true;
+        if let Some(array) = compact(object)? {
+            self.start_apply();
+            self.pickled(&array.function, deps)?;
+            self.start_arguments(2)?;
+            self.pickled(&array.block, deps)?;
+            self.object(&array.shape, deps)?;
+            return self.start_keywords(0);
+        }
         let Some(segments) = &mut self.segments else {
             let pickle = pickle::dumps(object)?;
+            check_size(pickle.as_bytes().len())?;
             if pickle.as_bytes().len() >= LARGE
                 && let Some(position) = deps.take_out(object, pickle.as_bytes())?
             {

@@ -9,6 +9,7 @@
 //! - [`encode_call`], [`decode_body`]: a task.
 //! - [`encode_error`], [`decode_error`]: an exception.
 
+mod broadcast;
 mod buffers;
 mod decode;
 mod encode;
@@ -16,7 +17,6 @@ mod errors;
 mod pickle;
 mod scan;
 
-pub use buffers::SegmentBuffer;
 pub use decode::{Work, decode_body, decode_value};
 pub use encode::{Dependencies, NoDependencies, Writer, encode_call, encode_inline, encode_value};
 pub use errors::{decode_error, encode_error};

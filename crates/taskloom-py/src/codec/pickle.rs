@@ -2,6 +2,7 @@
 
 use super::SEGMENT_FROM;
 use super::buffers::{SegmentBuffer, share_pickle_buffer};
+use crate::turn::Turn;
 use bytes::Bytes;
 use pyo3::exceptions::{PyAttributeError, PyTypeError};
 use pyo3::prelude::*;
@@ -148,6 +149,7 @@ pub fn dumps_out_of_band<'py>(object: &Bound<'py, PyAny>) -> PyResult<Pickled<'p
 
 /// Reads a pickle in one piece.
 pub fn loads<'py>(py: Python<'py>, pickle: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let _turn = Turn::take(py);
     functions(py)?.loads.bind(py).call1((PyBytes::new(py, pickle),))
 }
 
@@ -161,5 +163,6 @@ pub fn loads_with_buffers<'py>(
     let buffers = buffers.collect::<PyResult<Vec<_>>>()?;
     let kwargs = PyDict::new(py);
     kwargs.set_item(intern!(py, "buffers"), PyTuple::new(py, buffers)?)?;
+    let _turn = Turn::take(py);
     functions(py)?.loads.bind(py).call((pickle,), Some(&kwargs))
 }

@@ -26,7 +26,7 @@ pub(super) struct Constants<'py> {
 
 struct Constant<'py> {
     /// Keeps the address from being used again.
-    object: Bound<'py, PyAny>,
+    _object: Bound<'py, PyAny>,
     /// Empty until the object is met for the second time.
     encoded: Vec<u8>,
 }
@@ -106,7 +106,7 @@ impl<'py> Constants<'py> {
                 known.get_mut().encoded = encoded.to_vec();
             }
             hashbrown::hash_map::Entry::Vacant(free) => {
-                free.insert(Constant { object: object.clone(), encoded: Vec::new() });
+                free.insert(Constant { _object: object.clone(), encoded: Vec::new() });
             }
         }
     }

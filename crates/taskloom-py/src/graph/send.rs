@@ -24,6 +24,12 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 /// Tasks in a piece.
 const PIECE: usize = 1000;
 
+/// A piece with this many bytes of tasks is sent though it has fewer: messages are bounded.
+const PIECE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The most that one task may take, in bytes.
+const LARGEST_TASK: usize = 224 * 1024 * 1024;
+
 /// Tasks from this size on, in bytes, are reported as large.
 const LARGE_TASK: usize = 64 * 1024;
 
@@ -170,6 +176,7 @@ struct Piece {
     functions: Positions<FunctionId>,
     options: Positions<u32>,
     prefixes: Positions<u32>,
+    size_bytes: usize,
 }
 
 struct Sender<'a> {
@@ -225,7 +232,8 @@ impl<'a> Sender<'a> {
             let node = lowering.node(number);
             self.add(node, number, order as u64, option, is_coroutine, lowered)?;
             let is_last = order + 1 == sequence.len();
-            if is_last || self.piece.tasks.len() >= PIECE {
+            let is_full = self.piece.tasks.len() >= PIECE || self.piece.size_bytes >= PIECE_BYTES;
+            if is_last || is_full {
                 self.send_piece(&lowering.session, &submission.options, is_last);
                 py.check_signals()?;
             }
@@ -251,6 +259,14 @@ impl<'a> Sender<'a> {
             flags |= TaskSpec::COROUTINE;
         }
         let prefix = self.prefixes.of(&node.key, &key);
+        if lowered.body.len() > LARGEST_TASK {
+            return Err(PyValueError::new_err(format!(
+                "the task {key} carries {} MiB of data: use smaller chunks, scatter the data and \
+                 pass futures, or load it inside tasks",
+                lowered.body.len() >> 20
+            )));
+        }
+        self.piece.size_bytes += lowered.body.len();
         if lowered.body.len() >= LARGE_TASK {
             self.large_bytes += lowered.body.len();
         }

@@ -91,6 +91,27 @@ impl Gather {
         false
     }
 
+    /// Results that are to be fetched: position, task, and the address of a worker that holds it.
+    #[must_use]
+    pub fn places(&self) -> Vec<(usize, TaskId, Arc<str>)> {
+        let slots = self.slots.lock();
+        let open = slots.iter().enumerate().filter(|(_, slot)| matches!(slot, Slot::Open));
+        let place = |(position, _): (usize, &Slot)| match self.items[position].entry().outcome() {
+            Outcome::Remote { task, worker, .. } => {
+                Some((position, task, self.client.peer_address(worker)?))
+            }
+            _ => None,
+        };
+        open.filter_map(place).collect()
+    }
+
+    /// The caller has this result by other means: it is not fetched.
+    pub fn settle(&self, position: usize) {
+        if let Some(slot) = self.slots.lock().get_mut(position) {
+            *slot = Slot::Done(Gathered::Value(Vec::new()));
+        }
+    }
+
     /// Removes the wait of an unfinished round: its caller has given up.
     pub fn stop_waiting(&self, wait: &Arc<Wait>) {
         self.items.iter().for_each(|held| held.entry().stop_waiting(wait));

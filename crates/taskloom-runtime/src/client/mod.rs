@@ -193,6 +193,13 @@ impl Client {
         }
     }
 
+    /// Blocks while the scheduler is far behind; see [`Link::wait_for_room`].
+    pub fn wait_for_room(&self) {
+        if let Some(link) = self.link.get() {
+            link.wait_for_room();
+        }
+    }
+
     /// Whether both are connected to the same run of one scheduler.
     #[must_use]
     pub fn shares_scheduler_with(&self, other: &Self) -> bool {

@@ -23,6 +23,8 @@ struct Letters {
     /// Somebody sleeps, or the event loop has not been told since it last looked.
     wants_wake: bool,
     closed: bool,
+    /// Another mailbox to tell when the next token arrives, and with which token.
+    alarm: Option<(Arc<Mailbox>, u64)>,
 }
 
 impl Mailbox {
@@ -51,14 +53,28 @@ impl Mailbox {
 
     /// Leaves a token; wakes the consumer when nothing else will.
     pub fn post(&self, token: u64) {
-        let wake = {
+        let (wake, alarm) = {
             let mut letters = self.letters.lock();
             letters.tokens.push(token);
-            std::mem::take(&mut letters.wants_wake)
+            (std::mem::take(&mut letters.wants_wake), letters.alarm.take())
         };
         if wake {
             self.wake();
         }
+        if let Some((mailbox, token)) = alarm {
+            mailbox.post(token);
+        }
+    }
+
+    /// Leaves `token` in `mailbox`, once, when something arrives here. Returns true in place of
+    /// that when something is here already.
+    #[must_use]
+    pub fn set_alarm(&self, mailbox: &Arc<Self>, token: u64) -> bool {
+        let mut letters = self.letters.lock();
+        if letters.tokens.is_empty() {
+            letters.alarm = Some((mailbox.clone(), token));
+        }
+        !letters.tokens.is_empty()
     }
 
     fn wake(&self) {
@@ -263,6 +279,17 @@ mod tests {
         assert!(mailbox.drain().is_empty());
         mailbox.post(7);
         assert_eq!(mailbox.drain(), [7]);
+    }
+
+    #[test]
+    fn an_alarm_passes_one_arrival_on() {
+        let (queue, events) = (Mailbox::for_thread(), Mailbox::for_event_loop().unwrap());
+        assert!(!queue.set_alarm(&events, 5));
+        queue.post(1);
+        queue.post(2);
+        assert_eq!(events.drain(), [5]);
+        assert!(queue.set_alarm(&events, 6));
+        assert_eq!(queue.receive(None), [1, 2]);
     }
 
     #[test]

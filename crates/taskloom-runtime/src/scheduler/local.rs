@@ -4,9 +4,10 @@
 use super::server::Server;
 use crate::link::{Link, Sink};
 use crate::message::ToScheduler;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use taskloom_net::Remote;
 use taskloom_proto::client::{ClientToScheduler, SchedulerToClient};
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler};
@@ -57,6 +58,9 @@ local_party! {
     SupervisorToScheduler: Supervisor, ConnectSupervisor;
 }
 
+/// A letter box with so many letters (a piece of a submission each) is far behind.
+const MANY_LETTERS: usize = 16;
+
 enum LetterBox {
     Open(Vec<Letter>),
     /// Why the scheduler has ended.
@@ -66,6 +70,8 @@ enum LetterBox {
 /// The scheduler's letter box.
 pub(super) struct Mail {
     letters: Mutex<LetterBox>,
+    /// Told when the letters have been taken.
+    taken: Condvar,
     /// Numbers connections of all kinds; 0 is nobody.
     last_number: AtomicU32,
     remote: Arc<Remote<Server>>,
@@ -74,7 +80,7 @@ pub(super) struct Mail {
 impl Mail {
     pub(super) fn new(remote: Arc<Remote<Server>>) -> Self {
         let letters = Mutex::new(LetterBox::Open(Vec::new()));
-        Self { letters, last_number: AtomicU32::new(0), remote }
+        Self { letters, taken: Condvar::new(), last_number: AtomicU32::new(0), remote }
     }
 
     pub(super) fn new_number(&self) -> u32 {
@@ -113,6 +119,19 @@ impl Mail {
         if let LetterBox::Open(letters) = &mut *self.letters.lock() {
             std::mem::swap(letters, empty);
         }
+        if empty.len() >= MANY_LETTERS {
+            self.taken.notify_all();
+        }
+    }
+
+    /// Waits while many letters lie unread, but not for ever: the sender may be needed elsewhere.
+    fn wait_until_read(&self) {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let is_full = |letters: &mut LetterBox| {
+            matches!(letters, LetterBox::Open(letters) if letters.len() >= MANY_LETTERS)
+        };
+        let mut letters = self.letters.lock();
+        self.taken.wait_while_for(&mut letters, is_full, PATIENCE);
     }
 
     /// Takes no more letters; returns the last ones.
@@ -147,6 +166,10 @@ impl<Out: LocalParty> Link<Out> for LocalLink<Out> {
             let _ = self.mail.post(Out::messages(self.number, messages));
         }
         self.mail.remote.wake();
+    }
+
+    fn wait_for_room(&self) {
+        self.mail.wait_until_read();
     }
 
     fn close(&self) {

@@ -125,8 +125,21 @@ impl<O: LocalObject> State<O> {
                 self.carry_out(now, action);
             }
             self.actions = actions;
+            self.give_back_room();
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// A burst of tasks does not keep its memory for ever.
+    fn give_back_room(&mut self) {
+        /// Smaller tables are not worth the work.
+        const SMALL: usize = 4096;
+        if self.values.capacity() > SMALL && self.values.len() < self.values.capacity() / 8 {
+            self.values.shrink_to(SMALL.max(self.values.len() * 2));
+        }
+        if self.actions.capacity() > SMALL {
+            self.actions = Vec::new();
+        }
     }
 
     fn carry_out(&mut self, now: Nanos, action: Action) {

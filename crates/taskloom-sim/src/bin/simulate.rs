@@ -1,4 +1,5 @@
-//! Runs many seeds, or one again: `simulate [--seed N] [--seeds COUNT] [--from N] [--trace]`.
+//! Runs many seeds, or one again:
+//! `simulate [--seed N] [--seeds COUNT] [--from N] [--large] [--trace]`.
 
 use std::process::ExitCode;
 use taskloom_sim::{Report, Settings, run};
@@ -10,8 +11,9 @@ fn option(args: &[String], name: &str) -> Option<u64> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    let trace = args.iter().any(|arg| arg == "--trace");
-    let settings = Settings { trace, ..Settings::default() };
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    let settings = if has("--large") { Settings::large() } else { Settings::default() };
+    let settings = Settings { trace: has("--trace"), ..settings };
     let (first, count) = match option(&args, "--seed") {
         Some(seed) => (seed, 1),
         None => (option(&args, "--from").unwrap_or(0), option(&args, "--seeds").unwrap_or(10_000)),
@@ -19,16 +21,7 @@ fn main() -> ExitCode {
     let mut sum = Report::default();
     for seed in first..first + count {
         match run(seed, settings) {
-            Ok(report) => {
-                sum.events += report.events;
-                sum.futures += report.futures;
-                sum.worker_deaths += report.worker_deaths;
-                sum.stale_messages += report.stale_messages;
-                sum.recomputed += report.recomputed;
-                sum.stolen += report.stolen;
-                sum.retracted += report.retracted;
-                sum.run_ahead += report.run_ahead;
-            }
+            Ok(report) => sum.add(&report),
             Err(failure) => {
                 eprintln!("{failure}");
                 return ExitCode::FAILURE;

@@ -265,3 +265,12 @@ fn a_queued_task_that_is_wanted_again_runs_once() {
     s.done("alice", "a");
     assert_sent(&s.done("alice", "b"), &["anna finds b at alice", "alice runs x"]);
 }
+
+#[test]
+fn a_key_that_nobody_submitted_is_not_kept_by_firing_and_forgetting_it() {
+    let mut s = Script::anna_and(["alice"]);
+    s.desire("anna", "x");
+    s.detach("anna", &["x"]);
+    s.release("anna", &["x"]);
+    assert_eq!(s.scheduler.task_count(), 0);
+}

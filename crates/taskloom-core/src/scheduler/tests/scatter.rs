@@ -194,3 +194,13 @@ fn d35_a_broken_connection_does_not_lose_data_that_cannot_be_made_again() {
     assert!(expected.iter().all(|line| sent.contains(&line.to_string())), "{sent:?}");
     assert!(sent.contains(&"anna: y cancelled, lost".to_string()), "{sent:?}");
 }
+
+#[test]
+fn a_value_that_is_released_while_its_scatter_waits_is_not_kept() {
+    let mut s = Script::anna_and([]);
+    let plan = PlanScatter { timeout_ns: 5 * Nanos::SECOND, ..plan(&mut s, "anna", &["x", "y"]) };
+    s.request("anna", Question::PlanScatter(plan));
+    s.release("anna", &["x"]);
+    s.join("alice");
+    assert_eq!((s.state("x"), s.state("y")), (None, Some(Waiting)));
+}

@@ -235,3 +235,26 @@ fn reports_about_processes_that_never_registered_do_not_pile_up() {
     let kept = format!("{:?}", s.scheduler.suspects).matches("crashing").count();
     assert!(kept <= 256, "{kept} are kept");
 }
+
+#[test]
+fn a_suspect_whose_input_is_lost_lets_others_make_it_again_on_its_worker() {
+    // given: y, which needs x from alice, is a suspect and runs alone at bob
+    let mut s = Script::anna_and(["alice", "bob", "carol"]);
+    s.submit(
+        "anna",
+        [step("x").rather_on(&["alice"]), future("y").needs(&["x"]).only_on(&["bob"])],
+    );
+    s.done("alice", "x");
+    s.worker_leaves("carol");
+    s.worker_leaves("bob");
+    s.join("bob");
+    assert_eq!((s.reason("y").as_str(), s.processing("bob")), ("suspect", vec!["y".into()]));
+    // when: alice is lost with x, and only bob is left to make it
+    let sent = s.worker_leaves("alice");
+    assert_sent(&sent, &["bob frees y", "bob runs x (attempt 2)"]);
+    // then: both end
+    assert_sent(&s.done("bob", "x"), &["bob runs y (attempt 3) with x here"]);
+    s.done("bob", "y");
+    s.release("anna", &["y"]);
+    assert_eq!(s.scheduler.task_count(), 0);
+}

@@ -1,0 +1,245 @@
+//! Requests, scattering, and the end of a run: all is healed, and everything is looked at.
+
+use crate::agenda::Happening;
+use crate::client::{Known, SimFuture};
+use crate::people::scattered_value;
+use crate::world::World;
+use taskloom_core::scheduler::{Action, Event};
+use taskloom_proto::client::{
+    ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
+    RunEverywhere, SchedulerToClient, WaitForWorkers,
+};
+use taskloom_proto::{ExitKind, Value};
+use taskloom_types::{ClientId, Handle, Key, Nanos};
+
+const QUARTER_SECOND: u64 = 250 * Nanos::MILLISECOND;
+
+impl World {
+    fn ask(&mut self, client: ClientId, question: Question, waiting: Vec<Handle>) {
+        let Some(record) = self.client(client) else { return };
+        record.last_request += 1;
+        let id = record.last_request;
+        record.requests.insert(id, waiting);
+        self.report.requests += 1;
+        self.from_client(client, ClientToScheduler::Request(Request { id, question }));
+    }
+
+    pub fn ask_something(&mut self, client: ClientId) {
+        let names = self.names;
+        let number = self.rng.below(names);
+        let name = format!("worker-{number}");
+        let handles = self.some_futures(client, 30);
+        let key = Key::from_text(&format!("g{}-0", self.rng.below(4)));
+        let question = match self.rng.below(14) {
+            0 => Question::Barrier,
+            1 => Question::WhoHas(vec![]),
+            2 => Question::HasWhat(vec![]),
+            3 => Question::Processing(vec![name]),
+            4 => Question::SchedulerInfo,
+            5 => Question::Story(key),
+            6 => Question::Explain(key),
+            7 => Question::Locate(handles),
+            8..=9 => Question::RunEverywhere(RunEverywhere::default()),
+            10 => {
+                let timeout_ns = if self.rng.chance(50) { 0 } else { QUARTER_SECOND };
+                let count = self.rng.below(names + 1) as u32;
+                Question::WaitForWorkers(WaitForWorkers { count, timeout_ns })
+            }
+            11 if self.trouble.retire && self.faults => {
+                let close = self.rng.chance(80);
+                if !close {
+                    self.retired.insert(number);
+                }
+                Question::RetireWorkers(RetireWorkers { workers: vec![name], close })
+            }
+            12..=13 if self.trouble.restart && self.faults => {
+                self.report.restarts += 1;
+                let workers = if self.rng.chance(30) { vec![name] } else { vec![] };
+                Question::Restart(RestartWorkers { timeout_ns: 0, workers })
+            }
+            _ => Question::Counters,
+        };
+        self.ask(client, question, Vec::new());
+    }
+
+    /// Scatters new values, and now and then one that was scattered before.
+    pub fn scatter_some(&mut self, client: ClientId) {
+        let mut items = Vec::new();
+        for _ in 0..self.rng.between(1, 3) {
+            let is_old = self.scattered > 0 && self.rng.chance(30);
+            let name = if is_old { self.rng.below(self.scattered) } else { self.scattered };
+            self.scattered = self.scattered.max(name + 1);
+            let key = Key::from_text(&format!("data-{name}"));
+            let Some(record) = self.client(client) else { return };
+            let handle = record.next_handle();
+            let mut future = SimFuture::new(key.clone(), scattered_value(name));
+            future.needs_data = true;
+            future.bound = false;
+            record.futures.insert(handle, future);
+            items.push((handle, key, 8_000));
+            self.report.futures += 1;
+            self.report.scattered += 1;
+        }
+        let handles = items.iter().map(|(handle, _, _)| *handle).collect();
+        let broadcast = self.rng.chance(30);
+        let plan = PlanScatter { items, workers: vec![], broadcast, timeout_ns: QUARTER_SECOND };
+        self.ask(client, Question::PlanScatter(plan), handles);
+    }
+
+    /// No more faults: every worker starts, everything comes to its end and is checked; then
+    /// everything is released, and nothing may be left.
+    pub fn heal_and_check(&mut self) -> Result<(), String> {
+        self.faults = false;
+        for name in std::mem::take(&mut self.retired) {
+            // It was told to rest, and would for ever.
+            if let Some(number) = self.number_of(name) {
+                self.kill(number, ExitKind::Requested);
+            }
+        }
+        for name in 0..self.names {
+            self.agenda.after_us(1, Happening::WorkerStarts(name));
+        }
+        self.live()?;
+        if self.settings.trace {
+            self.print_unfinished();
+        }
+        self.scheduler.validate()?;
+        self.check_clients()?;
+        let clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.release_some(client, 100);
+        }
+        self.live()?;
+        self.check_nothing_is_left()?;
+        let counters = self.scheduler.counters();
+        self.report.stale_messages = counters.stale_messages;
+        self.report.recomputed = counters.recomputed;
+        self.report.stolen = counters.stolen;
+        self.report.retracted = counters.retracted;
+        self.report.run_ahead = counters.run_ahead;
+        self.report.collisions = counters.collisions;
+        Ok(())
+    }
+
+    fn check_clients(&mut self) -> Result<(), String> {
+        let alive = self.clients.values().filter(|client| client.alive);
+        let mut futures = Vec::new();
+        for client in alive {
+            if let Some(request) = client.requests.keys().next() {
+                return Err(format!("request {request} of client {} has no answer", client.id));
+            }
+            let own = client.futures.values().filter(|future| !future.released);
+            futures.extend(own.map(|future| (client.id, future.clone())));
+        }
+        futures.iter().try_for_each(|(client, future)| self.check_future(*client, future))
+    }
+
+    /// Every future ended, as it should or with an excuse.
+    fn check_future(&mut self, client: ClientId, future: &SimFuture) -> Result<(), String> {
+        let deaths = self.report.worker_deaths;
+        let is_excused = match &future.known {
+            Known::Erred(kind) if kind == "KilledWorker" => deaths > 0,
+            Known::Erred(kind) if kind == "NoValidWorkerError" => {
+                self.trouble.no_worker_ms.is_some()
+            }
+            Known::Cancelled(reason) if reason == "lost" => future.needs_data && deaths > 0,
+            Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
+            Known::Erred(kind) if kind == "CancelledError" => {
+                self.report.restarts > 0 || (future.needs_data && deaths > 0)
+            }
+            _ => self.forced.contains(&future.key),
+        };
+        if is_excused {
+            return Ok(());
+        }
+        if future.desired && future.known == Known::Pending {
+            return match self.waits_for_unknown(client, &future.key) {
+                true => Ok(()),
+                false => Err(format!("{} waits for nothing", future.key)),
+            };
+        }
+        future.check_end()
+    }
+
+    /// Whether a task is, or waits for, one that nobody has submitted.
+    fn waits_for_unknown(&mut self, client: ClientId, key: &Key) -> bool {
+        let answer = self.explain(client, key);
+        if answer.get("reason") == Some(&Value::from("not-submitted")) {
+            return true;
+        }
+        let missing = missing_inputs(&answer);
+        missing.iter().any(|input| self.waits_for_unknown(client, input))
+    }
+
+    fn check_nothing_is_left(&mut self) -> Result<(), String> {
+        if self.scheduler.task_count() > 0 {
+            let alive = self.clients.values().find(|client| client.alive).map(|client| client.id);
+            let left = alive.map(|client| self.look_up(client, Question::WhoHas(vec![])));
+            return Err(format!("{} tasks are left: {left:?}", self.scheduler.task_count()));
+        }
+        for worker in self.workers.values().filter(|worker| worker.alive) {
+            if !worker.values.is_empty() {
+                let count = worker.values.len();
+                return Err(format!("worker {} keeps {count} values", worker.number));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the scheduler says of futures that did not end.
+    fn print_unfinished(&mut self) {
+        let mut pending: Vec<(ClientId, Key)> = Vec::new();
+        for client in self.clients.values().filter(|client| client.alive) {
+            let futures = client.futures.values().filter(|future| !future.released);
+            let open = futures.filter(|future| future.known == Known::Pending);
+            pending.extend(open.map(|future| (client.id, future.key.clone())));
+        }
+        for (client, key) in pending {
+            self.print_reasons(client, &key, 0);
+        }
+    }
+
+    /// Prints why a task waits, and why what it waits for does.
+    fn print_reasons(&mut self, client: ClientId, key: &Key, depth: usize) {
+        let answer = self.explain(client, key);
+        println!("{:depth$}{answer:?}", "");
+        if depth < 40 {
+            let missing = missing_inputs(&answer);
+            missing.iter().for_each(|input| self.print_reasons(client, input, depth + 1));
+        }
+    }
+
+    fn explain(&mut self, client: ClientId, key: &Key) -> Value {
+        self.look_up(client, Question::Explain(key.clone()))
+    }
+
+    /// Asks at once, past the network.
+    fn look_up(&mut self, client: ClientId, question: Question) -> Value {
+        let request = Request { id: 0, question };
+        let message = ClientToScheduler::Request(request);
+        let now = self.agenda.now;
+        self.scheduler.handle(now, Event::ClientMessage { client, message });
+        let mut value = Value::Null;
+        for action in self.scheduler.poll(now) {
+            if let Action::ToClient(_, SchedulerToClient::Reply(reply)) = action {
+                value = reply.answer.value;
+            }
+        }
+        value
+    }
+}
+
+/// The keys that an explanation names as missing.
+fn missing_inputs(explanation: &Value) -> Vec<Key> {
+    let Some(Value::List(entries)) = explanation.get("missing_dependencies") else {
+        return Vec::new();
+    };
+    let key = |entry: &Value| match entry {
+        Value::List(parts) => match parts.first() {
+            Some(Value::Key(key)) => Some(key.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    entries.iter().filter_map(key).collect()
+}

@@ -1,0 +1,415 @@
+//! What clients do: submit, release, cancel, scatter, ask.
+
+use crate::agenda::Happening;
+use crate::client::{Known, SimClient, SimFuture, Todo};
+use crate::rng::mix;
+use crate::workload::{Behaviour, Call, Frame, Node, graph};
+use crate::world::{PastGraph, World};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use taskloom_core::scheduler::Event;
+use taskloom_proto::client::{
+    Answer, Cancel, ClientToScheduler, Desire, FetchFailed, Functions, Handles, RegisterFunction,
+    SchedulerToClient, SubmitBatch, TaskSpec,
+};
+use taskloom_proto::{TaskOptions, Value};
+use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
+
+impl World {
+    pub fn client(&mut self, client: ClientId) -> Option<&mut SimClient> {
+        self.clients.get_mut(&client).filter(|client| client.alive)
+    }
+
+    pub fn to_client(
+        &mut self,
+        client: ClientId,
+        message: SchedulerToClient,
+    ) -> Result<(), String> {
+        let Some(record) = self.client(client) else { return Ok(()) };
+        for todo in record.on_message(message)? {
+            let travel = self.rng.below(self.latency_us);
+            match todo {
+                Todo::Fetch { handle, task, worker } => {
+                    let fetch = Happening::ClientFetches { client, handle, task, worker };
+                    self.agenda.after_us(travel, fetch);
+                }
+                Todo::Put { handles, answer } => self.follow_plan(client, &handles, &answer)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub fn client_fetches(
+        &mut self,
+        client: ClientId,
+        handle: Handle,
+        task: TaskId,
+        worker: WorkerNo,
+    ) -> Result<(), String> {
+        let holder = self.workers.get(&worker).filter(|worker| worker.alive);
+        let value = holder.and_then(|worker| worker.values.get(&task).copied());
+        let Some(record) = self.client(client) else { return Ok(()) };
+        let Some(future) = record.futures.get_mut(&handle) else { return Ok(()) };
+        if future.known != Known::There(task, worker) || future.released {
+            return Ok(());
+        }
+        if let Some(value) = value {
+            future.known = Known::Value(value);
+            return future.check_value();
+        }
+        future.known = Known::Pending;
+        let failed = FetchFailed { handle, task, workers: vec![worker] };
+        self.from_client(client, ClientToScheduler::FetchFailed(failed));
+        Ok(())
+    }
+
+    pub fn client_acts(&mut self, client: ClientId) {
+        if self.client(client).is_none() {
+            return;
+        }
+        match self.rng.below(100) {
+            0..=43 => self.submit_new(client),
+            44..=55 => self.submit_past(client),
+            56..=67 => self.release_some(client, 50),
+            68..=73 => self.cancel_some(client),
+            74..=76 => self.retry_some(client),
+            77..=78 if self.faults && self.clients.len() > 1 => self.client_vanishes(client),
+            79..=82 => self.desire_some(client),
+            83..=86 if self.trouble.scatter => self.scatter_some(client),
+            87..=91 if self.trouble.collisions => self.submit_colliding(client),
+            92..=93 => self.forget_functions(client),
+            94..=97 => self.ask_something(client),
+            _ => self.detach_some(client),
+        }
+    }
+
+    fn submit_new(&mut self, client: ClientId) {
+        let frame = Frame { tasks: self.settings.tasks, names: self.names };
+        let nodes = graph(&mut self.rng, self.trouble, frame, &mut self.last_identity);
+        let name = self.past.len() as u64;
+        self.past.push(PastGraph { name, nodes: nodes.clone() });
+        let outside = self.rng.chance(25);
+        self.submit(client, name, &nodes, outside);
+    }
+
+    fn submit_past(&mut self, client: ClientId) {
+        let Some(past) = self.rng.pick(&self.past).cloned() else { return };
+        self.submit(client, past.name, &past.nodes, false);
+    }
+
+    /// Sends a graph in random pieces. `outside`: its first task also uses an older future.
+    fn submit(&mut self, client: ClientId, name: u64, nodes: &[Node], outside: bool) {
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        record.last_submission += 1;
+        let submission = record.last_submission;
+        let usable = |(_, future): &(&Handle, &SimFuture)| {
+            !future.released && future.bound && !is_shared(future)
+        };
+        let older = record.futures.iter().filter(usable).next_back();
+        let older = older.filter(|_| outside).map(|(handle, future)| (*handle, future.clone()));
+        let salt = if outside { format!("-of-{}-{submission}", client.0) } else { String::new() };
+        let mut made: Vec<(Handle, SimFuture)> = Vec::new();
+        let mut specs = Vec::new();
+        let mut options = vec![TaskOptions::default()];
+        for (position, node) in nodes.iter().enumerate() {
+            let handle = record.next_handle();
+            let key = Key::from_text(&format!("g{name}-{position}{salt}"));
+            let mut inputs: Vec<&(Handle, SimFuture)> =
+                node.deps.iter().map(|dep| &made[*dep]).collect();
+            inputs.extend(older.iter().filter(|_| position == 0));
+            let value = node.call.value(inputs.iter().map(|(_, input)| input.expected));
+            let mut future = SimFuture::new(key.clone(), value);
+            future.may_fail = can_fail(node);
+            for (_, input) in &inputs {
+                future.may_fail |= input.may_fail || input.cancel_asked;
+                future.needs_data |= input.needs_data;
+                future.desired |= input.desired;
+                self.dependents.entry(input.key.clone()).or_default().insert(key.clone());
+            }
+            options.push(options_of(node));
+            let wanted = if node.wanted { TaskSpec::WANTED } else { 0 };
+            specs.push(TaskSpec {
+                handle,
+                flags: wanted | TaskSpec::GRAPH,
+                key,
+                option: options.len() as u32 - 1,
+                order: position as u64,
+                spec_hash: node.call.spec_hash(),
+                functions: [u32::from(node.function)].into_iter().collect(),
+                deps: inputs.iter().map(|(handle, _)| *handle).collect(),
+                body: node.call.encode(),
+                ..TaskSpec::default()
+            });
+            if node.wanted {
+                record.futures.insert(handle, future.clone());
+                self.report.futures += 1;
+            }
+            made.push((handle, future));
+        }
+        self.send_pieces(client, submission, specs, &options);
+    }
+
+    fn send_pieces(
+        &mut self,
+        client: ClientId,
+        submission: u64,
+        mut specs: Vec<TaskSpec>,
+        options: &[TaskOptions],
+    ) {
+        self.register_functions(client);
+        let fifo_timeout_us = [0, 1_000, 100_000][self.rng.below(3) as usize];
+        loop {
+            let size = 1 + self.rng.below(specs.len() as u64) as usize;
+            let rest = specs.split_off(size);
+            let last = rest.is_empty();
+            let batch = SubmitBatch {
+                submission,
+                last,
+                fifo_timeout_us,
+                functions: (0..4).map(|function| FunctionId(function + 1)).collect(),
+                options: options.to_vec(),
+                prefixes: vec!["p".into()],
+                tasks: specs,
+                ..SubmitBatch::default()
+            };
+            self.from_client(client, ClientToScheduler::Submit(batch));
+            if last {
+                return;
+            }
+            specs = rest;
+        }
+    }
+
+    fn register_functions(&mut self, client: ClientId) {
+        for function in 0..4u8 {
+            let Some(record) = self.clients.get_mut(&client) else { return };
+            if record.functions.insert(function) {
+                let function = RegisterFunction {
+                    id: FunctionId(u128::from(function) + 1),
+                    name: format!("f{function}"),
+                    payload: Bytes::new(),
+                };
+                self.from_client(client, ClientToScheduler::RegisterFunction(function));
+            }
+        }
+    }
+
+    fn forget_functions(&mut self, client: ClientId) {
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let Some(function) = record.functions.pop_first() else { return };
+        let forgotten = Functions { ids: vec![FunctionId(u128::from(function) + 1)] };
+        self.from_client(client, ClientToScheduler::ForgetFunctions(forgotten));
+    }
+
+    /// One of few keys, with one of two works: if the other one is there, that is told.
+    fn submit_colliding(&mut self, client: ClientId) {
+        let (name, which) = (self.rng.below(3), self.rng.below(2));
+        let call = |which: u64| Call {
+            identity: u64::MAX - 2 * name - which,
+            behaviour: Behaviour::Return,
+            duration_us: 300,
+            size_bytes: if which == 0 { 8 } else { 5_000 },
+            gpu_percent: 0,
+            pinned: None,
+        };
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        record.last_submission += 1;
+        let (submission, handle) = (record.last_submission, record.next_handle());
+        let key = Key::from_text(&format!("shared-{name}"));
+        let mut future = SimFuture::new(key.clone(), call(which).value([]));
+        future.other = Some(call(1 - which).value([]));
+        record.futures.insert(handle, future);
+        let spec = TaskSpec {
+            handle,
+            flags: TaskSpec::WANTED,
+            key,
+            spec_hash: call(which).spec_hash(),
+            body: call(which).encode(),
+            ..TaskSpec::default()
+        };
+        self.report.futures += 1;
+        self.send_pieces(client, submission, vec![spec], &[TaskOptions::default()]);
+    }
+
+    /// Asks for keys that this or another client holds, or held.
+    fn desire_some(&mut self, client: ClientId) {
+        let all = self.clients.values().flat_map(|client| client.futures.values());
+        let known: Vec<SimFuture> = all.filter(|future| !is_shared(future)).cloned().collect();
+        for _ in 0..self.rng.between(1, 3) {
+            let Some(known) = self.rng.pick(&known).cloned() else { return };
+            let Some(record) = self.clients.get_mut(&client) else { return };
+            let handle = record.next_handle();
+            let future = SimFuture {
+                known: Known::Pending,
+                released: false,
+                desired: true,
+                bound: true,
+                ..known.clone()
+            };
+            record.futures.insert(handle, future);
+            self.report.futures += 1;
+            self.from_client(client, ClientToScheduler::Desire(Desire { handle, key: known.key }));
+        }
+    }
+
+    /// Puts values where the scheduler said; those that no worker is to get are there already.
+    fn follow_plan(
+        &mut self,
+        client: ClientId,
+        handles: &[Handle],
+        answer: &Answer,
+    ) -> Result<(), String> {
+        let Value::List(entries) = &answer.value else {
+            // No worker came in time.
+            self.give_up(client, handles);
+            return Ok(());
+        };
+        for (handle, entry) in handles.iter().zip(entries) {
+            if let Some(future) = self.client(client).and_then(|c| c.futures.get_mut(handle)) {
+                future.bound = true;
+            }
+            let (task, workers) = plan_entry(entry).ok_or("a scatter plan makes no sense")?;
+            for worker in workers {
+                let travel = self.rng.below(self.latency_us);
+                let put = Happening::ClientPuts { client, handle: *handle, task, worker };
+                self.agenda.after_us(travel, put);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn client_puts(
+        &mut self,
+        client: ClientId,
+        handle: Handle,
+        task: TaskId,
+        worker: WorkerNo,
+    ) -> Result<(), String> {
+        let Some(record) = self.client(client) else { return Ok(()) };
+        let Some(value) = record.futures.get(&handle).map(|future| future.expected) else {
+            return Ok(());
+        };
+        if !self.store(worker, task, value)? {
+            self.give_up(client, &[handle]);
+        }
+        Ok(())
+    }
+
+    /// The client raises an error to its user, and lets go of what it could not put anywhere.
+    fn give_up(&mut self, client: ClientId, handles: &[Handle]) {
+        let Some(record) = self.client(client) else { return };
+        for handle in handles {
+            if let Some(future) = record.futures.get_mut(handle) {
+                future.released = true;
+            }
+        }
+        self.from_client(client, ClientToScheduler::Release(Handles { handles: handles.to_vec() }));
+    }
+
+    pub fn some_futures(&mut self, client: ClientId, percent: u64) -> Vec<Handle> {
+        let Some(record) = self.clients.get(&client) else { return Vec::new() };
+        let live = record.futures.iter().filter(|(_, future)| !future.released);
+        let handles: Vec<Handle> = live.map(|(handle, _)| *handle).collect();
+        handles.into_iter().filter(|_| self.rng.chance(percent)).collect()
+    }
+
+    pub fn release_some(&mut self, client: ClientId, percent: u64) {
+        let handles = self.some_futures(client, percent);
+        self.release(client, handles);
+    }
+
+    fn release(&mut self, client: ClientId, handles: Vec<Handle>) {
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        for handle in &handles {
+            if let Some(future) = record.futures.get_mut(handle) {
+                future.released = true;
+            }
+        }
+        self.from_client(client, ClientToScheduler::Release(Handles { handles }));
+    }
+
+    fn cancel_some(&mut self, client: ClientId) {
+        let handles = self.some_futures(client, 20);
+        let force = self.rng.chance(20);
+        let Some(record) = self.clients.get(&client) else { return };
+        let keys = handles.iter().filter_map(|handle| record.futures.get(handle));
+        let mut open: Vec<Key> = keys.map(|future| future.key.clone()).collect();
+        let mut touched: BTreeSet<Key> = BTreeSet::new();
+        while let Some(key) = open.pop() {
+            if touched.insert(key.clone()) {
+                open.extend(self.dependents.get(&key).into_iter().flatten().cloned());
+            }
+        }
+        let others = |other: &&mut SimClient| force || other.id == client;
+        for other in self.clients.values_mut().filter(others) {
+            for future in other.futures.values_mut() {
+                future.cancel_asked |= touched.contains(&future.key);
+            }
+        }
+        if force {
+            self.forced.extend(touched);
+        }
+        let cancel = Cancel { handles, force, ..Cancel::default() };
+        self.from_client(client, ClientToScheduler::Cancel(cancel));
+    }
+
+    fn retry_some(&mut self, client: ClientId) {
+        let handles = self.some_futures(client, 50);
+        self.from_client(client, ClientToScheduler::Retry(Handles { handles }));
+    }
+
+    fn detach_some(&mut self, client: ClientId) {
+        let handles = self.some_futures(client, 30);
+        let detached = Handles { handles: handles.clone() };
+        self.from_client(client, ClientToScheduler::Detach(detached));
+        self.release(client, handles);
+    }
+
+    fn client_vanishes(&mut self, client: ClientId) {
+        if let Some(record) = self.clients.get_mut(&client) {
+            record.alive = false;
+        }
+        let left = Event::ClientLeft { client };
+        self.send((0, client.0.into()), Happening::ToScheduler(left));
+    }
+}
+
+/// Whether its key may stand for either of two works.
+fn is_shared(future: &SimFuture) -> bool {
+    future.key.as_bytes().starts_with(b"sshared")
+}
+
+/// A value of the n-th scattered key.
+pub fn scattered_value(name: u64) -> u64 {
+    mix(name ^ 0xda7a)
+}
+
+fn plan_entry(entry: &Value) -> Option<(TaskId, Vec<WorkerNo>)> {
+    let Value::List(parts) = entry else { return None };
+    let [Value::Int(task), Value::List(addresses)] = parts.as_slice() else { return None };
+    let number = |address: &Value| {
+        let Value::Text(address) = address else { return None };
+        address.strip_prefix("sim://")?.parse().ok().map(WorkerNo)
+    };
+    Some((TaskId::from_u64(*task as u64), addresses.iter().filter_map(number).collect()))
+}
+
+fn can_fail(node: &Node) -> bool {
+    match node.call.behaviour {
+        Behaviour::RaiseAlways | Behaviour::KillAlways | Behaviour::KillFirst(_) => true,
+        Behaviour::RaiseFirst(n) => u32::from(n) > node.retries,
+        Behaviour::Return | Behaviour::RescheduleOnce | Behaviour::Secede => false,
+    }
+}
+
+fn options_of(node: &Node) -> TaskOptions {
+    let amount = Amount::from_f64(f64::from(node.call.gpu_percent) / 100.0);
+    let gpu = amount.filter(|amount| amount.0 > 0).map(|amount| ("GPU".to_string(), amount));
+    TaskOptions {
+        workers: node.pinned.map(|name| format!("worker-{name}")).into_iter().collect(),
+        allow_other_workers: node.others,
+        resources: Resources::new(gpu.into_iter().collect()),
+        retries: node.retries,
+        priority: node.priority,
+    }
+}

@@ -1,0 +1,366 @@
+//! Worker processes: their start, their threads, their transfers and their end.
+
+use crate::agenda::Happening;
+use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
+use crate::workload::Behaviour;
+use crate::world::{SUPERVISOR, TTL_NS, World};
+use bytes::Bytes;
+use taskloom_core::scheduler::Event;
+use taskloom_core::worker::FetchOutcome;
+use taskloom_proto::client::Closing;
+use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, WorkerExited};
+use taskloom_proto::worker::{
+    Heartbeat, RegisterWorker, RunDone, SchedulerToWorker, TaskDone, WorkerToScheduler,
+};
+use taskloom_proto::{ErrorInfo, ExitKind, ExitReason};
+use taskloom_types::{Amount, Attempt, Nanos, Resources, TaskId, WorkerNo};
+
+enum Ends {
+    Returns,
+    Raises,
+    Reschedules,
+    Kills,
+}
+
+impl World {
+    fn alive(&mut self, number: WorkerNo) -> Option<&mut SimWorker> {
+        self.workers.get_mut(&number).filter(|worker| worker.alive)
+    }
+
+    pub fn number_of(&self, name: u64) -> Option<WorkerNo> {
+        let is_it = |worker: &&SimWorker| worker.alive && worker.name == name;
+        self.workers.values().find(is_it).map(|worker| worker.number)
+    }
+
+    pub fn start_worker(&mut self, name: u64) {
+        if self.number_of(name).is_some() {
+            return;
+        }
+        self.last_number += 1;
+        let number = WorkerNo(self.last_number);
+        let nthreads = self.rng.between(1, 3) as usize;
+        let worker = SimWorker::new(number, name, nthreads);
+        let gpus = if name == 0 { 1.0 } else { 0.0 };
+        let resources = Amount::from_f64(gpus).filter(|amount| amount.0 > 0);
+        let register = RegisterWorker {
+            name: format!("worker-{name}"),
+            address: format!("sim://{number}"),
+            nthreads: nthreads as u32,
+            resources: Resources::new(
+                resources.map(|amount| ("GPU".to_string(), amount)).into_iter().collect(),
+            ),
+            pid: worker.pid,
+            supervised: self.supervised,
+            ..RegisterWorker::default()
+        };
+        self.workers.insert(number, worker);
+        self.from_worker(number, WorkerToScheduler::Register(register));
+        if self.heartbeats {
+            self.agenda.after_us(1, Happening::Heartbeat(number));
+        }
+    }
+
+    pub fn heartbeat(&mut self, number: WorkerNo) {
+        let Some(worker) = self.alive(number) else { return };
+        let executing = worker.rules.executing().map(|(task, attempt, _)| (task, attempt, 0));
+        let heartbeat = Heartbeat { executing: executing.collect(), ..Heartbeat::default() };
+        self.from_worker(number, WorkerToScheduler::Heartbeat(heartbeat));
+        let at = self.agenda.now.after(TTL_NS / 5);
+        self.agenda.put(at, Happening::Heartbeat(number));
+    }
+
+    /// The process stops, and goes on after a while as if nothing had been.
+    pub fn pause(&mut self, name: u64) {
+        let (now, millis) = (self.agenda.now, self.rng.between(5, 250));
+        let number = self.number_of(name);
+        let Some(worker) = number.filter(|_| self.faults).and_then(|n| self.alive(n)) else {
+            return;
+        };
+        if worker.paused_until > now {
+            return;
+        }
+        worker.paused_until = now.after(millis * Nanos::MILLISECOND);
+        self.report.worker_pauses += 1;
+    }
+
+    pub fn kill_by_name(&mut self, name: u64) {
+        let Some(number) = self.number_of(name).filter(|_| self.faults) else { return };
+        if self.rng.chance(15) {
+            // It says that it stops, and does.
+            let closing = Closing { reason: "told to".into() };
+            self.from_worker(number, WorkerToScheduler::Closing(closing));
+        }
+        self.kill(number, ExitKind::Signalled(9));
+    }
+
+    pub fn supervisor_acts(&mut self, message: SchedulerToSupervisor) {
+        let (SchedulerToSupervisor::RestartWorker(worker)
+        | SchedulerToSupervisor::StopWorker(worker)) = message
+        else {
+            return;
+        };
+        let name = worker.name.strip_prefix("worker-").and_then(|name| name.parse().ok());
+        if let Some(number) = name.and_then(|name| self.number_of(name)) {
+            self.kill(number, ExitKind::Requested);
+        }
+    }
+
+    /// The scheduler closes the connection. A stopped process notices when it goes on; what it
+    /// says until then comes from a session that is over.
+    pub fn cut_off(&mut self, number: WorkerNo) {
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(number) else { return };
+        if worker.paused_until <= now {
+            return self.kill(number, ExitKind::Unknown);
+        }
+        worker.given_up = true;
+        let at = worker.paused_until.after(2 * Nanos::MILLISECOND);
+        self.agenda.put(at, Happening::WorkerNotices(number));
+    }
+
+    /// The process is gone. What it had sent may still arrive; then its connection is seen to
+    /// close, and its supervisor reports, in any order, or never.
+    pub fn kill(&mut self, number: WorkerNo, kind: ExitKind) {
+        let Some(worker) = self.alive(number) else { return };
+        worker.alive = false;
+        let (name, pid) = (worker.name, worker.pid);
+        let executing: Vec<(TaskId, Attempt)> = worker.threads.keys().copied().collect();
+        worker.threads.clear();
+        worker.values.clear();
+        self.report.worker_deaths += 1;
+        let left = Event::WorkerLeft { worker: number };
+        self.send((1, number.0.into()), Happening::ToScheduler(left));
+        if self.supervised && self.rng.chance(85) {
+            let exited = WorkerExited {
+                name: format!("worker-{name}"),
+                pid,
+                reason: ExitReason { kind, stderr_tail: String::new() },
+                executing,
+                restarting: true,
+            };
+            let message = SupervisorToScheduler::WorkerExited(exited);
+            let event = Event::SupervisorMessage { supervisor: SUPERVISOR, message };
+            let delay = self.rng.below(5_000);
+            self.agenda.after_us(delay, Happening::ToScheduler(event));
+        }
+        let delay = 5_000 + self.rng.below(30_000);
+        self.agenda.after_us(delay, Happening::WorkerStarts(name));
+    }
+
+    pub fn to_worker(
+        &mut self,
+        number: WorkerNo,
+        message: SchedulerToWorker,
+    ) -> Result<(), String> {
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let effects = worker.on_message(now, message)?;
+        self.carry_out(number, effects)
+    }
+
+    /// Carries out effects, lets threads start what is ready, and checks the worker.
+    pub fn carry_out(&mut self, number: WorkerNo, effects: Vec<Effect>) -> Result<(), String> {
+        for effect in effects {
+            match effect {
+                Effect::Send(message) => self.from_worker(number, message),
+                Effect::Fetch { peer, tasks } => {
+                    let lane = (4, (u64::from(number.0) << 32) | u64::from(peer.0));
+                    self.send(lane, Happening::PeerAnswers { asker: number, peer, tasks });
+                }
+                Effect::ReportDone { task, attempt, size_bytes } => {
+                    self.report_done(number, task, attempt, size_bytes, 1);
+                }
+                Effect::Called { request } => {
+                    let done = RunDone { request, ok: true, payload: Bytes::new() };
+                    self.from_worker(number, WorkerToScheduler::RunDone(done));
+                }
+                Effect::Closed => {
+                    self.kill(number, ExitKind::Requested);
+                    return Ok(());
+                }
+            }
+        }
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let started = worker.start_runs(now)?;
+        // The shell's timer.
+        let tick_at = worker.rules.next_deadline().filter(|_| worker.tick_at.is_none());
+        worker.tick_at = worker.tick_at.or(tick_at);
+        worker.rules.validate().map_err(|what| format!("worker {number}: {what}"))?;
+        worker.check_resources()?;
+        let later = worker.effects();
+        for thread in started {
+            self.thread_started(number, &thread);
+        }
+        if let Some(at) = tick_at {
+            self.agenda.put(at.max(now), Happening::WorkerTick(number));
+        }
+        if later.is_empty() { Ok(()) } else { self.carry_out(number, later) }
+    }
+
+    fn thread_started(&mut self, number: WorkerNo, thread: &Thread) {
+        let (task, attempt) = (thread.run.task, thread.run.attempt);
+        let duration = u64::from(thread.call.duration_us);
+        if thread.call.behaviour == Behaviour::Secede {
+            self.agenda.after_us(duration / 2, Happening::ThreadHalf(number, task, attempt));
+        } else {
+            self.agenda.after_us(duration, Happening::ThreadDone(number, task, attempt));
+        }
+    }
+
+    pub fn secede(
+        &mut self,
+        number: WorkerNo,
+        task: TaskId,
+        attempt: Attempt,
+    ) -> Result<(), String> {
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let Some(thread) = worker.threads.get_mut(&(task, attempt)) else { return Ok(()) };
+        thread.seceded = true;
+        worker.rules.on_seceded(task, attempt);
+        let effects = worker.effects();
+        let away = self.rng.below(3_000);
+        self.agenda.after_us(away, Happening::ThreadBack(number, task, attempt));
+        self.carry_out(number, effects)
+    }
+
+    pub fn rejoin(
+        &mut self,
+        number: WorkerNo,
+        task: TaskId,
+        attempt: Attempt,
+    ) -> Result<(), String> {
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let Some(thread) = worker.threads.get_mut(&(task, attempt)) else { return Ok(()) };
+        thread.seceded = false;
+        worker.rules.on_rejoined(task, attempt);
+        let effects = worker.effects();
+        self.agenda.after_us(1, Happening::ThreadDone(number, task, attempt));
+        self.carry_out(number, effects)
+    }
+
+    /// How a run ends, by what was planted in it and by how often it has happened.
+    fn end_of(&mut self, thread: &Thread) -> Ends {
+        let count = self.planted.entry(thread.call.identity).or_default();
+        let is_due = |limit: u8| *count < limit;
+        let ends = match thread.call.behaviour {
+            Behaviour::RaiseFirst(n) if is_due(n) => Ends::Raises,
+            Behaviour::RaiseAlways => Ends::Raises,
+            Behaviour::KillFirst(n) if is_due(n) => Ends::Kills,
+            Behaviour::KillAlways => Ends::Kills,
+            Behaviour::RescheduleOnce if is_due(1) => Ends::Reschedules,
+            _ => Ends::Returns,
+        };
+        if !matches!(ends, Ends::Returns) {
+            *count = count.saturating_add(1);
+        }
+        ends
+    }
+
+    pub fn thread_done(
+        &mut self,
+        number: WorkerNo,
+        task: TaskId,
+        attempt: Attempt,
+    ) -> Result<(), String> {
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let Some(thread) = worker.threads.get(&(task, attempt)).cloned() else { return Ok(()) };
+        let ends = self.end_of(&thread);
+        if matches!(ends, Ends::Kills) {
+            self.kill(number, ExitKind::Signalled(11));
+            return Ok(());
+        }
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        worker.threads.remove(&(task, attempt));
+        let duration_ns = u64::from(thread.call.duration_us) * 1_000;
+        match ends {
+            Ends::Raises => {
+                let error = ErrorInfo { type_name: "Planted".into(), ..ErrorInfo::default() };
+                worker.rules.on_erred(task, attempt, duration_ns, error);
+            }
+            Ends::Reschedules => worker.rules.on_rescheduled(task, attempt),
+            Ends::Returns | Ends::Kills => {
+                let value = thread.call.value(thread.inputs.iter().copied());
+                let size_bytes = thread.call.size_bytes;
+                if worker.rules.on_finished(task, attempt, size_bytes) {
+                    worker.values.insert(task, value);
+                    self.report_done(number, task, attempt, size_bytes, duration_ns);
+                }
+            }
+        }
+        let effects = self.alive(number).map(SimWorker::effects).unwrap_or_default();
+        self.carry_out(number, effects)
+    }
+
+    fn report_done(
+        &mut self,
+        number: WorkerNo,
+        task: TaskId,
+        attempt: Attempt,
+        size_bytes: u64,
+        duration_ns: u64,
+    ) {
+        let value = self.workers.get(&number).and_then(|worker| worker.values.get(&task));
+        let value = value
+            .filter(|_| size_bytes <= INLINE_BYTES)
+            .map(|value| Bytes::copy_from_slice(&value.to_le_bytes()));
+        let done = TaskDone { task, attempt, size_bytes, duration_ns, value };
+        self.from_worker(number, WorkerToScheduler::Done(vec![done]));
+    }
+
+    pub fn peer_answers(
+        &mut self,
+        asker: WorkerNo,
+        peer: WorkerNo,
+        tasks: Vec<TaskId>,
+    ) -> Result<(), String> {
+        let now = self.agenda.now;
+        let is_cut = self.faults && self.rng.chance(2);
+        let source = self.workers.get(&peer).filter(|peer| peer.alive && !is_cut);
+        let answers: Option<Vec<(TaskId, Option<u64>)>> = source
+            .map(|peer| tasks.iter().map(|task| (*task, peer.values.get(task).copied())).collect());
+        let Some(worker) = self.alive(asker) else { return Ok(()) };
+        match answers {
+            None => worker.rules.on_fetch_failed(now, peer),
+            Some(answers) => {
+                let mut items = Vec::new();
+                for (task, value) in answers {
+                    let outcome = match value {
+                        Some(value) => {
+                            worker.values.entry(task).or_insert(value);
+                            FetchOutcome::Value { size_bytes: 1 << 12 }
+                        }
+                        None => FetchOutcome::Missing,
+                    };
+                    items.push((task, outcome));
+                }
+                worker.rules.on_fetch_done(now, peer, items);
+            }
+        }
+        let effects = worker.effects();
+        self.carry_out(asker, effects)
+    }
+
+    pub fn worker_tick(&mut self, number: WorkerNo) -> Result<(), String> {
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        worker.tick_at = None;
+        worker.rules.on_tick(now);
+        let effects = worker.effects();
+        self.carry_out(number, effects)
+    }
+
+    /// A client's value arrives. Returns whether somebody was there to take it.
+    ///
+    /// # Errors
+    /// The worker breaks an invariant by it.
+    pub fn store(&mut self, number: WorkerNo, task: TaskId, value: u64) -> Result<bool, String> {
+        const SIZE_BYTES: u64 = 1 << 13;
+        let Some(worker) = self.alive(number) else { return Ok(false) };
+        worker.values.insert(task, value);
+        worker.rules.on_stored(task, SIZE_BYTES);
+        let effects = worker.effects();
+        self.carry_out(number, effects)?;
+        Ok(true)
+    }
+}
