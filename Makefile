@@ -62,6 +62,7 @@ test-rust: ## unit, property and simulator tests of the crates
 	else \
 		cargo test $(RUST_TESTED) --no-fail-fast; \
 	fi
+	@$(MAKE) --no-print-directory simulate SEEDS=10000
 
 test-python: build $(STAMPS)/dev ## the Python API on real clusters, the examples, the documents
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

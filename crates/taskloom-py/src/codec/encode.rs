@@ -65,6 +65,8 @@ pub struct Writer {
     /// `None`: everything goes into one piece.
     segments: Option<Vec<Bytes>>,
     has_pickles: bool,
+    /// An object was refused since it is larger than [`LIMIT`].
+    was_too_large: bool,
 }
 
 fn count(length: usize) -> PyResult<u32> {
@@ -91,6 +93,17 @@ impl Writer {
     pub fn clear(&mut self) {
         self.out.clear();
         self.has_pickles = false;
+        self.was_too_large = false;
+    }
+
+    /// After an object was refused since it is too large for a task: takes back what was written
+    /// since the writer had this length. False when something else went wrong.
+    pub fn take_back(&mut self, length: usize) -> bool {
+        let was_too_large = std::mem::take(&mut self.was_too_large);
+        if was_too_large {
+            self.out.truncate(length);
+        }
+        was_too_large
     }
 
     /// Whether something was pickled, so that equal objects may have unequal bytes.
@@ -376,7 +389,10 @@ impl Writer {
         }
         let Some(segments) = &mut self.segments else {
             let pickle = pickle::dumps(object)?;
-            check_size(pickle.as_bytes().len())?;
+            if let Err(error) = check_size(pickle.as_bytes().len()) {
+                self.was_too_large = true;
+                return Err(error);
+            }
             if pickle.as_bytes().len() >= LARGE
                 && let Some(position) = deps.take_out(object, pickle.as_bytes())?
             {

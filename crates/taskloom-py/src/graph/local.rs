@@ -30,6 +30,10 @@ impl<'py> Session<'py> for Local {
     fn is_future(&self, _object: &Bound<'_, PyAny>) -> bool {
         false
     }
+
+    fn scatter(&mut self, _object: &Bound<'py, PyAny>) -> PyResult<Option<Handle>> {
+        Ok(None)
+    }
 }
 
 /// Runs a graph of nodes here and gives the values of `keys`: for finding out, with a debugger,

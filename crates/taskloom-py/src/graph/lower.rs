@@ -27,6 +27,9 @@ pub(super) trait Session<'py> {
     fn future(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Handle>>;
 
     fn is_future(&self, object: &Bound<'_, PyAny>) -> bool;
+
+    /// Puts data that is too large for a task on a worker; `None` when that is not offered.
+    fn scatter(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<Handle>>;
 }
 
 /// A converted node.
@@ -45,6 +48,8 @@ pub(super) struct Lowering<'a, 'py, S> {
     types: &'static NodeTypes,
     pub session: S,
     constants: Constants<'py>,
+    /// Large data by address; holding the object keeps the address its own.
+    scattered: HashMap<usize, (Bound<'py, PyAny>, Handle)>,
     writer: Writer,
     task: Inputs,
     scopes: Vec<Scope<'py>>,
@@ -171,6 +176,7 @@ impl<'a, 'py, S: Session<'py>> Lowering<'a, 'py, S> {
             types: NodeTypes::get(py)?,
             session,
             constants: Constants::default(),
+            scattered: HashMap::new(),
             writer: Writer::contiguous(),
             task: Inputs::default(),
             scopes: Vec::new(),
@@ -334,8 +340,14 @@ impl<'a, 'py, S: Session<'py>> Lowering<'a, 'py, S> {
             return Ok(());
         }
         let start = self.writer.as_slice().len();
+        if self.refer_to_scattered(object) {
+            return Ok(());
+        }
         let mut futures = Futures { session: &self.session, task: &mut self.task, met_one: false };
-        self.writer.object(object, &mut futures)?;
+        if let Err(error) = self.writer.object(object, &mut futures) {
+            let is_plain = !futures.met_one;
+            return self.scatter(object, start, is_plain, error);
+        }
         if !futures.met_one {
             self.constants.remember(object, &self.writer.as_slice()[start..]);
         }
@@ -348,10 +360,41 @@ impl<'a, 'py, S: Session<'py>> Lowering<'a, 'py, S> {
             || object.is_exact_instance_of::<PyTuple>()
             || object.is_exact_instance_of::<PyDict>()
             || object.is_exact_instance_of::<PySet>();
-        if is_container || self.session.is_future(object) {
-            return self.writer.object(object, &mut NoDependencies);
+        if !is_container && !self.session.is_future(object) {
+            return self.value(object);
         }
-        self.value(object)
+        let start = self.writer.as_slice().len();
+        if self.refer_to_scattered(object) {
+            return Ok(());
+        }
+        let written = self.writer.object(object, &mut NoDependencies);
+        written.or_else(|error| self.scatter(object, start, true, error))
+    }
+
+    fn refer_to_scattered(&mut self, object: &Bound<'py, PyAny>) -> bool {
+        let Some((_, handle)) = self.scattered.get(&(object.as_ptr() as usize)) else {
+            return false;
+        };
+        let position = self.task.dependency(Input::Known(*handle));
+        self.writer.dependency(position);
+        true
+    }
+
+    /// After writing `object` failed: when it is too large for a task, it becomes an input.
+    fn scatter(
+        &mut self,
+        object: &Bound<'py, PyAny>,
+        start: usize,
+        is_plain: bool,
+        error: PyErr,
+    ) -> PyResult<()> {
+        if !self.writer.take_back(start) || !is_plain {
+            return Err(error);
+        }
+        let Some(handle) = self.session.scatter(object)? else { return Err(error) };
+        self.scattered.insert(object.as_ptr() as usize, (object.clone(), handle));
+        self.refer_to_scattered(object);
+        Ok(())
     }
 
     fn call(&mut self, node: &Bound<'py, PyAny>, nesting: usize) -> PyResult<()> {

@@ -11,7 +11,7 @@ mod lower;
 mod nodes;
 mod send;
 
-use crate::client::{CoreClient, FUNCTIONS};
+use crate::client::CoreClient;
 use crate::options::CoreOptions;
 use local::run_graph_locally;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -63,7 +63,7 @@ fn submit_graph<'py>(
     core.check_open(py)?;
     let options = options.iter().map(|options| options.get().options.clone()).collect();
     let submission = GraphSubmission { graph, wanted, options, option_of, fifo_us };
-    let submitted = send::submit_graph(&core.client, &FUNCTIONS, submission)?;
+    let submitted = send::submit_graph(client, submission)?;
     let futures = submitted.futures.into_iter().map(|held| core.future(py, held));
     Ok((futures.collect::<PyResult<_>>()?, submitted.large_bytes))
 }

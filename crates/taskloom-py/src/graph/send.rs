@@ -3,12 +3,13 @@
 
 use super::lower::{Lowered, Lowering, Session};
 use super::nodes::{Collector, Input, Node, Nodes};
-use crate::functions::FunctionCache;
+use crate::client::{CoreClient, FUNCTIONS};
 use crate::future::{CoreFuture, client_token};
-use crate::keys::encode_key;
+use crate::keys::{decode_key, encode_key};
 use crate::waiting::current_task;
 use hashbrown::HashMap;
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use smallvec::SmallVec;
@@ -26,6 +27,9 @@ const PIECE: usize = 1000;
 
 /// A piece with this many bytes of tasks is sent though it has fewer: messages are bounded.
 const PIECE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long to wait for a worker that takes data which is too large for a task, in seconds.
+const SCATTER_TIMEOUT_S: f64 = 60.0;
 
 /// The most that one task may take, in bytes.
 const LARGEST_TASK: usize = 224 * 1024 * 1024;
@@ -55,15 +59,16 @@ pub struct Submitted {
 }
 
 /// The client's side of the conversion.
-struct Remote<'a> {
-    client: &'a Arc<Client>,
-    cache: &'a FunctionCache,
+struct Remote<'a, 'py> {
+    core: &'a Bound<'py, CoreClient>,
     functions: HashMap<FunctionId, Arc<FunctionSpec>>,
+    /// Futures of scattered data: they live until the tasks that use the data are sent.
+    scattered: Vec<Bound<'py, CoreFuture>>,
 }
 
-impl<'py> Session<'py> for Remote<'_> {
+impl<'py> Session<'py> for Remote<'_, 'py> {
     fn function(&mut self, function: &Bound<'py, PyAny>) -> PyResult<FunctionId> {
-        let spec = self.cache.get(function)?.spec;
+        let spec = FUNCTIONS.get(function)?.spec;
         let id = spec.id;
         self.functions.insert(id, spec);
         Ok(id)
@@ -71,7 +76,7 @@ impl<'py> Session<'py> for Remote<'_> {
 
     fn future(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<Handle>> {
         let Ok(future) = object.cast::<CoreFuture>() else { return Ok(None) };
-        if client_token(future.get().owner()) != client_token(self.client) {
+        if client_token(future.get().owner()) != client_token(&self.core.get().client) {
             return Err(PyValueError::new_err("the graph has a future of another client in it"));
         }
         Ok(Some(future.get().entry().handle))
@@ -79,6 +84,19 @@ impl<'py> Session<'py> for Remote<'_> {
 
     fn is_future(&self, object: &Bound<'_, PyAny>) -> bool {
         object.is_instance_of::<CoreFuture>()
+    }
+
+    fn scatter(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<Handle>> {
+        let py = object.py();
+        let key = decode_key(py, &self.core.get().unique_key("data"))?;
+        let no_workers: Vec<String> = Vec::new();
+        let arguments = (vec![(key, object)], no_workers, false, SCATTER_TIMEOUT_S);
+        let operation = self.core.call_method1(intern!(py, "scatter"), arguments)?;
+        let futures = operation.call_method0(intern!(py, "block"))?;
+        let future = futures.get_item(0)?.cast_into::<CoreFuture>()?;
+        let handle = future.get().entry().handle;
+        self.scattered.push(future);
+        Ok(Some(handle))
     }
 }
 
@@ -88,11 +106,11 @@ impl<'py> Session<'py> for Remote<'_> {
 /// What is wrong with the graph itself is raised before anything is sent. When an argument turns
 /// out not to be serializable, what was sent until then is given up.
 pub fn submit_graph<'py>(
-    client: &Arc<Client>,
-    cache: &FunctionCache,
+    core: &Bound<'py, CoreClient>,
     submission: GraphSubmission<'_, 'py>,
 ) -> PyResult<Submitted> {
-    let py = submission.graph.py();
+    let py = core.py();
+    let client = &core.get().client;
     // Entries that the graph uses stay alive until it is sent.
     let held: RefCell<HashMap<Handle, Held>> = RefCell::default();
     // Keys that nobody holds any more are given up first: their results are not to be used.
@@ -115,7 +133,7 @@ pub fn submit_graph<'py>(
     let positions = nodes.order()?;
     let mut sequence: Vec<u32> = (0..positions.len() as u32).collect();
     sequence.sort_unstable_by_key(|&node| positions[node as usize]);
-    let remote = Remote { client, cache, functions: HashMap::new() };
+    let remote = Remote { core, functions: HashMap::new(), scattered: Vec::new() };
     let lowering = Lowering::new(py, &nodes, remote)?;
     let mut sender = Sender::new(client, &nodes, submission.fifo_us);
     let sent = sender.send_all(lowering, &sequence, &submission);
@@ -216,7 +234,7 @@ impl<'a> Sender<'a> {
 
     fn send_all<'py>(
         &mut self,
-        mut lowering: Lowering<'_, 'py, Remote<'_>>,
+        mut lowering: Lowering<'_, 'py, Remote<'_, 'py>>,
         sequence: &[u32],
         submission: &GraphSubmission<'_, 'py>,
     ) -> PyResult<()> {
@@ -236,6 +254,8 @@ impl<'a> Sender<'a> {
             if is_last || is_full {
                 self.send_piece(&lowering.session, &submission.options, is_last);
                 py.check_signals()?;
+                let client = self.client;
+                py.detach(|| client.wait_for_room());
             }
         }
         Ok(())
@@ -305,7 +325,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Gives the tasks of the piece their handles and queues it, as one step of the client.
-    fn send_piece(&mut self, session: &Remote<'_>, options: &[TaskOptions], last: bool) {
+    fn send_piece(&mut self, session: &Remote<'_, '_>, options: &[TaskOptions], last: bool) {
         let piece = std::mem::take(&mut self.piece);
         let mut submission = self.client.submission();
         // Twice: learning a new function may make the client forget one of the first.

@@ -127,9 +127,7 @@ impl Mail {
     /// Waits while many letters lie unread, but not for ever: the sender may be needed elsewhere.
     fn wait_until_read(&self) {
         const PATIENCE: Duration = Duration::from_millis(200);
-        let is_full = |letters: &mut LetterBox| {
-            matches!(letters, LetterBox::Open(letters) if letters.len() >= MANY_LETTERS)
-        };
+        let is_full = |letters: &mut LetterBox| matches!(letters, LetterBox::Open(letters) if letters.len() >= MANY_LETTERS);
         let mut letters = self.letters.lock();
         self.taken.wait_while_for(&mut letters, is_full, PATIENCE);
     }
