@@ -21,7 +21,7 @@ impl FutureSource {
 }
 
 /// Base class of ``taskloom.Future``.
-#[pyclass(frozen, subclass, weakref, dict, module = "taskloom._taskloom")]
+#[pyclass(frozen, subclass, module = "taskloom._taskloom")]
 pub struct CoreFuture {
     entry: Arc<Entry>,
     client: Arc<Client>,

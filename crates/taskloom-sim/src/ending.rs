@@ -142,10 +142,13 @@ impl World {
             Known::Erred(kind) if kind == "NoValidWorkerError" => {
                 self.trouble.no_worker_ms.is_some()
             }
-            Known::Cancelled(reason) if reason == "lost" => future.needs_data && deaths > 0,
+            // What all have released, and what went with its worker.
+            Known::Cancelled(reason) if reason == "lost" => {
+                future.needs_data && (deaths > 0 || future.desired)
+            }
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
             Known::Erred(kind) if kind == "CancelledError" => {
-                self.report.restarts > 0 || (future.needs_data && deaths > 0)
+                self.report.restarts > 0 || (future.needs_data && (deaths > 0 || future.desired))
             }
             _ => self.forced.contains(&future.key),
         };

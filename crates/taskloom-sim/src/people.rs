@@ -105,7 +105,7 @@ impl World {
         let usable = |(_, future): &(&Handle, &SimFuture)| {
             !future.released && future.bound && !is_shared(future)
         };
-        let older = record.futures.iter().filter(usable).next_back();
+        let older = record.futures.iter().rfind(usable);
         let older = older.filter(|_| outside).map(|(handle, future)| (*handle, future.clone()));
         let salt = if outside { format!("-of-{}-{submission}", client.0) } else { String::new() };
         let mut made: Vec<(Handle, SimFuture)> = Vec::new();
@@ -359,7 +359,10 @@ impl World {
     }
 
     fn detach_some(&mut self, client: ClientId) {
-        let handles = self.some_futures(client, 30);
+        let mut handles = self.some_futures(client, 30);
+        let Some(record) = self.clients.get(&client) else { return };
+        // One that waits for a key which nobody submits would be kept for ever, rightly.
+        handles.retain(|handle| record.futures.get(handle).is_some_and(|future| !future.desired));
         let detached = Handles { handles: handles.clone() };
         self.from_client(client, ClientToScheduler::Detach(detached));
         self.release(client, handles);

@@ -421,7 +421,7 @@ impl World {
     }
 
     fn validate(&self) -> Result<(), String> {
-        if self.report.events % self.settings.validate_every != 0 {
+        if !self.report.events.is_multiple_of(self.settings.validate_every) {
             return Ok(());
         }
         self.scheduler.validate()

@@ -7,12 +7,13 @@
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
 //! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
-//! - `questions`, `info`: what people ask.
+//! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
 mod clients;
 mod info;
 mod outbox;
 mod placement;
+mod planted;
 mod questions;
 mod queue;
 mod scatter;
@@ -29,6 +30,8 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "planted")]
+pub use planted::Fault;
 pub use task::{State, TRANSITIONS, is_legal};
 
 use clients::ClientRecord;
@@ -71,6 +74,9 @@ pub struct Config {
     pub exit_report_ns: u64,
     /// Bytes of small results that the scheduler keeps in all; beyond it only workers do.
     pub inline_bytes: u64,
+    /// A rule that is broken on purpose.
+    #[cfg(feature = "planted")]
+    pub planted: Option<Fault>,
 }
 
 impl Default for Config {
@@ -86,6 +92,8 @@ impl Default for Config {
             prefetch_ns: Nanos::MILLISECOND,
             exit_report_ns: 2 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
     }
 }

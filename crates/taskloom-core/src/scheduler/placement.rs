@@ -5,6 +5,7 @@
 //! queues that it may take from. What is sent ahead of a free thread is bounded by expected
 //! *time*, not count, so that little has to be taken back when plans change.
 
+use super::planted::Fault;
 use super::queue::{Entry, Queue};
 use super::task::{State, mark};
 use super::worker_table::WorkerSlot;
@@ -429,6 +430,7 @@ impl Scheduler {
     /// Takes a processing task off its worker's books. The state is still to be set. Where its run
     /// may go on for a while, its resources stay taken until the worker reports the end.
     pub(super) fn unassign(&mut self, index: u32, may_go_on: bool) {
+        let may_go_on = may_go_on && !self.has(Fault::GhostsAreFree);
         let (id, attempt) = (self.tasks.id(index), self.tasks[index].attempt);
         let task = &mut self.tasks[index];
         let slot = std::mem::replace(&mut task.worker, WorkerSlot::NONE);

@@ -1,5 +1,6 @@
 //! Scattered data: where it shall go, and what happens if it never arrives.
 
+use super::planted::Fault;
 use super::task::{Kind, State};
 use super::transitions::Step;
 use super::worker_table::WorkerSlot;
@@ -211,7 +212,8 @@ impl Scheduler {
 
     /// A value will not arrive.
     fn lose_scattered(&mut self, index: u32) {
-        if self.tasks.is_live(index) && self.tasks[index].state == State::Waiting {
+        let is_waiting = self.tasks.is_live(index) && self.tasks[index].state == State::Waiting;
+        if is_waiting && !self.has(Fault::ScatterWaitsForever) {
             self.set_state(index, State::Released);
             self.steps.push(Step::Start(index));
         }

@@ -25,8 +25,8 @@ pub struct StoryBook {
 }
 
 impl StoryBook {
-    /// Chapters kept: about 4 MB when full.
-    const LIMIT: usize = 100_000;
+    /// Chapters kept: about 1 MB when full.
+    const LIMIT: usize = 20_000;
 
     fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.hasher.build_hasher();

@@ -1,6 +1,7 @@
 //! Submissions: tasks come in batches, keys and functions are interned, collisions are told.
 
 use super::clients::{ClientRecord, OpenSubmission};
+use super::planted::Fault;
 use super::task::{Kind, State, Want, mark};
 use super::transitions::{DropReason, Step, dropped_error};
 use super::{Map, Scheduler, Set};
@@ -445,6 +446,9 @@ impl Scheduler {
     fn close_submission(&mut self, client: ClientId, submission: u64) {
         let Some(record) = self.clients.get_mut(&client) else { return };
         let Some(open) = record.open_submissions.remove(&submission) else { return };
+        if self.has(Fault::UnaskedStay) {
+            return;
+        }
         for (handle, id) in open.unwanted {
             if let Some(record) = self.clients.get_mut(&client)
                 && record.handles.get(&handle) == Some(&id)

@@ -1,6 +1,7 @@
 //! Who is to blame when a worker dies: only tasks that were executing. They are tried again one
 //! at a time, alone on a worker, so that a task which kills workers takes no other with it.
 
+use super::planted::Fault;
 use super::task::{State, mark};
 use super::transitions::Step;
 use super::worker_table::{Executing, WorkerSlot};
@@ -176,7 +177,7 @@ impl Scheduler {
                     continue;
                 }
             }
-            if self.tasks[index].waiting_on == 0 {
+            if self.tasks[index].waiting_on == 0 && !self.has(Fault::LimboForever) {
                 self.enqueue(index);
             }
         }
@@ -268,6 +269,9 @@ impl Scheduler {
     /// The reserved worker is open to all again: the suspect's run is over, or waits for others.
     pub(super) fn end_reservation(&mut self) {
         self.suspects.is_running = false;
+        if self.has(Fault::ReservationStays) {
+            return;
+        }
         let Some(slot) = self.suspects.reserved.take() else { return };
         if self.workers.get(slot).is_some() {
             self.workers[slot].reserved = false;

@@ -1,6 +1,7 @@
 //! The rules between the states. Consequences go on a list of steps, so that no graph, however
 //! deep, recurses.
 
+use super::planted::Fault;
 use super::task::{Kind, State, is_legal, mark};
 use super::worker_table::WorkerSlot;
 use super::{Scheduler, queue};
@@ -229,7 +230,7 @@ impl Scheduler {
 
     /// Active dependents lack one input less.
     fn tell_dependents(&mut self, index: u32) {
-        let refetch = self.tasks[index].has(mark::REFETCH);
+        let refetch = self.tasks[index].has(mark::REFETCH) && !self.has(Fault::HoldersUntold);
         self.tasks[index].marks &= !mark::REFETCH;
         let dependents = std::mem::take(&mut self.tasks[index].dependents);
         for id in &dependents {
@@ -400,6 +401,9 @@ impl Scheduler {
     /// The task will not be made where it was going to be: dependents that were sent there ahead
     /// of it are recalled.
     pub(super) fn recall_run_ahead(&mut self, index: u32) {
+        if self.has(Fault::RunAheadStays) {
+            return;
+        }
         for position in 0..self.tasks[index].dependents.len() {
             let id = self.tasks[index].dependents[position];
             let Some(dependent) = self.tasks.get(id) else { continue };
@@ -485,7 +489,8 @@ impl Scheduler {
                 }
                 let record = &self.tasks[dependent];
                 let has_resources = !self.classes[record.class].resources.is_empty();
-                if has_resources || record.has(mark::CANARY) {
+                let is_canary = record.has(mark::CANARY) && !self.has(Fault::SuspectBlocksItsInput);
+                if has_resources || is_canary {
                     // Making the input again may need the very resource that it holds, or the
                     // very worker that nobody else may use.
                     self.steps.push(Step::Recall(dependent));
@@ -515,6 +520,7 @@ impl Scheduler {
     fn drop_task(&mut self, index: u32, why: &Arc<DropReason>) {
         if let Some(client) = why.by
             && self.tasks[index].wants.iter().any(|want| want.client != client)
+            && !self.has(Fault::CancelTakesAll)
         {
             self.cancel_for_one(client, index, why);
             return;
