@@ -224,10 +224,13 @@ def test_ctrl_c_interrupts_a_wait(cluster):
     import subprocess
     import sys
 
+    # A process started in the background may have inherited that it ignores the signal.
     program = f"""
+import signal
 import sys
 from taskloom import Client
 from tests import tasks
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Client({cluster.scheduler_address!r}) as client:
     future = client.submit(tasks.wait_for_file, "/nowhere/at/all", timeout=3, pure=False)
     try:

@@ -4,6 +4,7 @@ use super::wait::Wait;
 use super::{Client, FunctionSpec};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use taskloom_proto::ErrorInfo;
@@ -62,10 +63,13 @@ impl Outcome {
     }
 }
 
+/// Who waits for one key: seldom more than one, who needs no memory of its own.
+pub(super) type Waits = SmallVec<[Arc<Wait>; 1]>;
+
 #[derive(Debug, Default)]
 struct State {
     outcome: Outcome,
-    waits: Vec<Arc<Wait>>,
+    waits: Waits,
 }
 
 /// One key that a client holds.
@@ -142,11 +146,11 @@ impl Entry {
 
     /// Sets what became of the task. Returns the waits to count down, once no lock is held.
     #[must_use]
-    pub(super) fn set(&self, outcome: Outcome) -> Vec<Arc<Wait>> {
+    pub(super) fn set(&self, outcome: Outcome) -> Waits {
         let mut state = self.state.lock();
         let is_pending = outcome.is_pending();
         state.outcome = outcome;
-        if is_pending { Vec::new() } else { std::mem::take(&mut state.waits) }
+        if is_pending { Waits::new() } else { std::mem::take(&mut state.waits) }
     }
 
     /// Back to pending, when the result is still said to be where it could not be found.
