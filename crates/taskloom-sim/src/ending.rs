@@ -4,6 +4,7 @@ use crate::agenda::Happening;
 use crate::client::{Known, SimFuture};
 use crate::people::scattered_value;
 use crate::world::World;
+use std::collections::BTreeSet;
 use taskloom_core::scheduler::{Action, Event};
 use taskloom_proto::client::{
     ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
@@ -137,22 +138,22 @@ impl World {
     /// Every future ended, as it should or with an excuse.
     fn check_future(&mut self, client: ClientId, future: &SimFuture) -> Result<(), String> {
         let deaths = self.report.worker_deaths;
+        // Many broken transfers in a row look as if the data were gone.
+        let is_data_lost = deaths > 0 || future.desired || self.cut_percent > 10;
         let is_excused = match &future.known {
             Known::Erred(kind) if kind == "KilledWorker" => deaths > 0,
             Known::Erred(kind) if kind == "NoValidWorkerError" => {
                 self.trouble.no_worker_ms.is_some()
             }
             // What all have released, and what went with its worker.
-            Known::Cancelled(reason) if reason == "lost" => {
-                future.needs_data && (deaths > 0 || future.desired)
-            }
+            Known::Cancelled(reason) if reason == "lost" => future.needs_data && is_data_lost,
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
             Known::Erred(kind) if kind == "CancelledError" => {
-                self.report.restarts > 0 || (future.needs_data && (deaths > 0 || future.desired))
+                self.report.restarts > 0 || (future.needs_data && is_data_lost)
             }
-            _ => self.forced.contains(&future.key),
+            _ => false,
         };
-        if is_excused {
+        if is_excused || self.forced.contains(&future.key) {
             return Ok(());
         }
         if future.desired && future.known == Known::Pending {
@@ -197,19 +198,21 @@ impl World {
             let open = futures.filter(|future| future.known == Known::Pending);
             pending.extend(open.map(|future| (client.id, future.key.clone())));
         }
+        let mut seen = BTreeSet::new();
         for (client, key) in pending {
-            self.print_reasons(client, &key, 0);
+            self.print_reasons(client, &key, &mut seen);
         }
     }
 
-    /// Prints why a task waits, and why what it waits for does.
-    fn print_reasons(&mut self, client: ClientId, key: &Key, depth: usize) {
-        let answer = self.explain(client, key);
-        println!("{:depth$}{answer:?}", "");
-        if depth < 40 {
-            let missing = missing_inputs(&answer);
-            missing.iter().for_each(|input| self.print_reasons(client, input, depth + 1));
+    /// Prints why a task waits, and why what it waits for does. Each task once.
+    fn print_reasons(&mut self, client: ClientId, key: &Key, seen: &mut BTreeSet<Key>) {
+        if !seen.insert(key.clone()) {
+            return;
         }
+        let answer = self.explain(client, key);
+        println!("{answer:?}");
+        let missing = missing_inputs(&answer);
+        missing.iter().for_each(|input| self.print_reasons(client, input, seen));
     }
 
     fn explain(&mut self, client: ClientId, key: &Key) -> Value {

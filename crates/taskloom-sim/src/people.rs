@@ -46,7 +46,8 @@ impl World {
         task: TaskId,
         worker: WorkerNo,
     ) -> Result<(), String> {
-        let holder = self.workers.get(&worker).filter(|worker| worker.alive);
+        let is_cut = self.faults && self.rng.chance(self.cut_percent);
+        let holder = self.workers.get(&worker).filter(|worker| worker.alive && !is_cut);
         let value = holder.and_then(|worker| worker.values.get(&task).copied());
         let Some(record) = self.client(client) else { return Ok(()) };
         let Some(future) = record.futures.get_mut(&handle) else { return Ok(()) };

@@ -315,7 +315,7 @@ impl World {
         tasks: Vec<TaskId>,
     ) -> Result<(), String> {
         let now = self.agenda.now;
-        let is_cut = self.faults && self.rng.chance(2);
+        let is_cut = self.faults && self.rng.chance(self.cut_percent);
         let source = self.workers.get(&peer).filter(|peer| peer.alive && !is_cut);
         let answers: Option<Vec<(TaskId, Option<u64>)>> = source
             .map(|peer| tasks.iter().map(|task| (*task, peer.values.get(task).copied())).collect());

@@ -135,6 +135,8 @@ pub(crate) struct World {
     pub heartbeats: bool,
     pub faults: bool,
     pub kill_percent: u64,
+    /// Transfers from workers that break off.
+    pub cut_percent: u64,
     pub latency_us: u64,
     pub trouble: Trouble,
     pub past: Vec<PastGraph>,
@@ -199,6 +201,7 @@ impl World {
             heartbeats,
             faults: true,
             kill_percent: if rng.chance(50) { rng.between(1, 25) } else { 0 },
+            cut_percent: [0, 2, 2, 2, 50][rng.below(5) as usize],
             latency_us: [5, 50, 2_000][rng.below(3) as usize],
             trouble,
             past: Vec::new(),
@@ -287,13 +290,20 @@ impl World {
     pub fn live(&mut self) -> Result<(), String> {
         /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
         const MAX_EVENTS: u64 = 400_000;
+        /// Deadlines that pass with nothing else happening between them.
+        const MAX_IDLE_DEADLINES: u64 = 20_000;
         self.last_busy = self.agenda.now;
+        let mut idle_deadlines = 0;
         while !self.is_at_rest() {
             let deadline = self.scheduler.next_deadline();
             let next = self.agenda.next_at();
             if let Some(at) = deadline.filter(|at| next.is_none_or(|next| *at < next)) {
                 self.agenda.now = self.agenda.now.max(at);
                 self.poll()?;
+                idle_deadlines += 1;
+                if idle_deadlines > MAX_IDLE_DEADLINES {
+                    return Err("its deadlines never end".into());
+                }
                 continue;
             }
             let Some((serial, happening)) = self.agenda.pop() else { return Ok(()) };
@@ -302,6 +312,7 @@ impl World {
                 return Err("it does not come to rest".into());
             }
             if !happening.is_idle() {
+                idle_deadlines = 0;
                 self.last_busy = self.agenda.now;
             }
             self.take_down(serial, &happening);

@@ -39,6 +39,11 @@ pub struct ClientRecord {
 
 impl Scheduler {
     pub(super) fn on_client_message(&mut self, client: ClientId, message: ClientToScheduler) {
+        let is_first = matches!(message, ClientToScheduler::Register(_));
+        if !is_first && !self.clients.contains_key(&client) {
+            self.counters.stale_messages += 1;
+            return;
+        }
         match message {
             ClientToScheduler::Register(register) => self.on_client_joined(client, register),
             ClientToScheduler::RegisterFunction(function) => {

@@ -194,10 +194,12 @@ impl Scheduler {
         self.drop_full_workers();
     }
 
-    /// Workers without any room leave the list; they come back when a task of theirs ends.
+    /// Workers without any room leave the list; they come back when a task of theirs ends. What
+    /// waits there for an input takes no room: it may wait for what is still queued.
     fn drop_full_workers(&mut self) {
         let full = |worker: &super::worker_table::WorkerRecord| {
-            worker.active >= worker.info.nthreads.saturating_mul(2)
+            !worker.has_free_slot()
+                && worker.active >= worker.info.nthreads.saturating_mul(2)
                 && worker.wait_ns() >= LONG_TASK_NS
         };
         let workers = &mut self.workers;

@@ -93,10 +93,6 @@ enum Found {
 
 impl Scheduler {
     pub(super) fn on_register_function(&mut self, client: ClientId, function: RegisterFunction) {
-        if !self.clients.contains_key(&client) {
-            self.counters.stale_messages += 1;
-            return;
-        }
         let number = self.functions.insert(function);
         let Some(record) = self.clients.get_mut(&client) else { return };
         if record.functions.insert(number) {
@@ -139,10 +135,6 @@ impl Scheduler {
     }
 
     pub(super) fn on_submit(&mut self, client: ClientId, batch: SubmitBatch) {
-        if !self.clients.contains_key(&client) {
-            self.counters.stale_messages += 1;
-            return;
-        }
         self.tasks.reserve(batch.tasks.len());
         self.counters.tasks_submitted += batch.tasks.len() as u64;
         let (generation, base) = self.rank_of(client, &batch);
@@ -339,6 +331,7 @@ impl Scheduler {
         let broken = match (&deps, &functions) {
             (Err(missing), _) => Some(missing_input_error(&spec.key, missing)),
             (_, None) => Some(missing_function_error(&spec.key)),
+            (Ok(deps), _) if self.closes_a_circle(index, deps) => Some(circle_error(&spec.key)),
             _ => None,
         };
         if let Some(error) = broken {
@@ -366,6 +359,24 @@ impl Scheduler {
         if self.classes.release(old_class) {
             self.drop_class(old_class);
         }
+    }
+
+    /// Whether one of these inputs needs the task. Only a key that others asked for before it was
+    /// submitted can come to that.
+    fn closes_a_circle(&self, index: u32, deps: &[u32]) -> bool {
+        if self.tasks[index].live_dependents == 0 {
+            return deps.contains(&index);
+        }
+        let mut open = deps.to_vec();
+        let mut seen: Set<u32> = open.iter().copied().collect();
+        while let Some(input) = open.pop() {
+            if input == index {
+                return true;
+            }
+            let deps = self.tasks[input].deps.iter().copied();
+            open.extend(deps.filter(|dep| seen.insert(*dep)));
+        }
+        false
     }
 
     fn set_deps(&mut self, index: u32, deps: SmallVec<[u32; 2]>) {
@@ -450,8 +461,13 @@ impl Scheduler {
             return;
         }
         for (handle, id) in open.unwanted {
+            let is_wanted = self
+                .tasks
+                .get(id)
+                .is_some_and(|index| self.tasks[index].wants.contains(&Want { client, handle }));
             if let Some(record) = self.clients.get_mut(&client)
                 && record.handles.get(&handle) == Some(&id)
+                && !is_wanted
             {
                 record.handles.remove(&handle);
             }
@@ -516,6 +532,15 @@ fn missing_input_error(key: &Key, missing: &Handle) -> Arc<ErrorInfo> {
         by: None,
     };
     dropped_error(key, &why)
+}
+
+fn circle_error(key: &Key) -> Arc<ErrorInfo> {
+    Arc::new(ErrorInfo {
+        type_name: "ValueError".into(),
+        message: format!("task {key} needs itself: one of its inputs was made from its key"),
+        origin: Some(key.clone()),
+        ..ErrorInfo::default()
+    })
 }
 
 fn missing_function_error(key: &Key) -> Arc<ErrorInfo> {

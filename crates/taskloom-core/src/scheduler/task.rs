@@ -157,8 +157,10 @@ pub struct TaskRecord {
     pub marks: u8,
     /// Of [`taskloom_proto::client::TaskSpec::COROUTINE`] and its like.
     pub flags: u8,
-    /// Workers that died under it; of scattered data: how often a holder could not give it.
+    /// Workers that died under it.
     pub suspicions: u8,
+    /// How often its last holders could not give its result.
+    pub doubts: u8,
     pub attempt: Attempt,
     pub priority: Priority,
     pub prefix: u32,
@@ -215,6 +217,7 @@ impl TaskRecord {
             marks: 0,
             flags: 0,
             suspicions: 0,
+            doubts: 0,
             attempt: 0,
             priority: Priority::default(),
             prefix: 0,

@@ -4,7 +4,7 @@
 use super::planted::Fault;
 use super::task::{Kind, State, is_legal, mark};
 use super::worker_table::WorkerSlot;
-use super::{Scheduler, queue};
+use super::{Scheduler, Set, queue};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -207,7 +207,7 @@ impl Scheduler {
         }
         task.replicas.push(slot);
         task.size_bytes = size_bytes;
-        task.suspicions = 0;
+        task.doubts = 0;
         if let Some(worker) = self.workers.get_mut(slot) {
             worker.held.insert(index);
             worker.held_bytes = worker.held_bytes.saturating_add(size_bytes);
@@ -516,14 +516,32 @@ impl Scheduler {
         }
     }
 
-    /// Cancels a task for everybody, and all that depend on it.
+    /// Cancels a task for everybody, and all that depend on it. Each task is visited once: there
+    /// may be very many paths through those that go on since somebody else needs them.
     fn drop_task(&mut self, index: u32, why: &Arc<DropReason>) {
+        let mut found: Vec<u32> = vec![index];
+        let mut seen: Set<u32> = found.iter().copied().collect();
+        let mut next = 0;
+        while let Some(index) = found.get(next).copied() {
+            next += 1;
+            if self.drop_one(index, why) {
+                let dependents = self.tasks[index].dependents.iter();
+                let active = dependents
+                    .filter_map(|id| self.tasks.get(*id))
+                    .filter(|dependent| self.tasks[*dependent].state.is_active());
+                found.extend(active.filter(|dependent| seen.insert(*dependent)));
+            }
+        }
+    }
+
+    /// Returns whether those that depend on it are to be dropped too.
+    fn drop_one(&mut self, index: u32, why: &Arc<DropReason>) -> bool {
         if let Some(client) = why.by
             && self.tasks[index].wants.iter().any(|want| want.client != client)
             && !self.has(Fault::CancelTakesAll)
         {
             self.cancel_for_one(client, index, why);
-            return;
+            return false;
         }
         let wants = std::mem::take(&mut self.tasks[index].wants);
         for want in wants {
@@ -539,20 +557,13 @@ impl Scheduler {
             self.outbox.send_client(want.client, &mut record.last_action, message);
         }
         self.end_detached(index);
-        // First those that need it: the steps are drawn last in, first out.
         self.steps.push(Step::Relax(index));
-        for position in 0..self.tasks[index].dependents.len() {
-            let id = self.tasks[index].dependents[position];
-            let Some(dependent) = self.tasks.get(id) else { continue };
-            if self.tasks[dependent].state.is_active() {
-                self.steps.push(Step::Drop(dependent, why.clone()));
-            }
-        }
         // What an open submission keeps must not run: its inputs or its own data are gone.
         if why.by.is_none() && self.tasks[index].state.is_active() && self.tasks[index].holds > 0 {
             let error = dropped_error(&self.tasks[index].key, why);
             self.steps.push(Step::Fail(index, error));
         }
+        true
     }
 
     pub(super) fn next_queue_stamp(&mut self) -> u32 {

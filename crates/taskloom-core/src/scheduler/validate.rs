@@ -63,7 +63,13 @@ impl Scheduler {
         if !task.is_needed() && task.live_dependents == 0 {
             return broken("it should have been forgotten");
         }
-        if task.state == State::Released && task.is_needed() && task.kind != Kind::Unknown {
+        // Somebody may still submit it; lost data that only an open submission holds ends with it.
+        let may_rest = match task.kind {
+            Kind::Unknown => true,
+            Kind::Data => task.waiters == 0 && task.wants.is_empty(),
+            Kind::Call | Kind::Broken => false,
+        };
+        if task.state == State::Released && task.is_needed() && !may_rest {
             return broken("it is needed, and nobody makes it");
         }
         let is_ready = task.state == State::Waiting
@@ -133,6 +139,9 @@ impl Scheduler {
         }
         if (active, blocked) != (worker.active, worker.blocked) {
             return broken("it counts its active tasks wrongly");
+        }
+        if worker.has_free_slot() && !worker.is_spare {
+            return broken("it has a free thread and does not look for work");
         }
         if left != worker.available {
             return broken("it counts its free resources wrongly");

@@ -5,6 +5,7 @@ use super::task::{Kind, State, mark};
 use super::transitions::Step;
 use super::worker_table::{WorkerRecord, WorkerSlot};
 use super::{Action, Scheduler};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::Closing;
@@ -226,31 +227,35 @@ impl Scheduler {
 
     /// These workers did not give a result that they were said to hold.
     pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo]) {
-        for number in asked {
-            let Some(holder) = self.workers.slot(*number) else { continue };
-            if self.tasks[index].replicas.contains(&holder) {
-                if self.is_worth_another_try(index) {
-                    continue;
-                }
-                self.remove_replica(index, holder);
-                // Should it hold the value after all, it must not keep what nobody knows of.
-                let id = self.tasks.id(index);
-                self.outbox.free(&mut self.workers[holder], id);
-            }
+        let replicas = &self.tasks[index].replicas;
+        let is_holder = |slot: &WorkerSlot| replicas.contains(slot);
+        let holders: SmallVec<[WorkerSlot; 2]> = asked
+            .iter()
+            .filter_map(|number| self.workers.slot(*number))
+            .filter(is_holder)
+            .collect();
+        let are_all = holders.len() >= replicas.len() && self.tasks[index].value.is_none();
+        if !holders.is_empty() && are_all && self.is_worth_another_try(index) {
+            return;
+        }
+        for holder in holders {
+            self.remove_replica(index, holder);
+            // Should it hold the value after all, it must not keep what nobody knows of.
+            let id = self.tasks.id(index);
+            self.outbox.free(&mut self.workers[holder], id);
         }
         self.lose_result(index);
     }
 
-    /// Scattered data cannot be made again: one broken connection to a holder that is still there
-    /// does not prove that it is gone.
+    /// One broken connection to the last holders, which are still there, does not prove that the
+    /// result is gone. The worker that asks waits longer each time; to make a result again too
+    /// soon may cost all that led to it, and then the next transfer breaks too.
     fn is_worth_another_try(&mut self, index: u32) -> bool {
         const TRIES: u8 = 8;
         let task = &mut self.tasks[index];
-        if task.kind != Kind::Data || task.suspicions >= TRIES {
-            return false;
-        }
-        task.suspicions += 1;
-        true
+        let is_worth_it = task.doubts < TRIES;
+        task.doubts += u8::from(is_worth_it);
+        is_worth_it
     }
 
     fn on_retracted(&mut self, slot: WorkerSlot, answer: &Retracted) {

@@ -135,3 +135,25 @@ fn a_client_may_cancel_a_part_of_a_graph_that_is_still_being_sent() {
     s.done("alice", "y");
     assert_sent(&s.done("alice", "z"), &["anna finds z at alice", "alice frees y"]);
 }
+
+#[test]
+fn cancelling_visits_each_task_once_however_many_paths_lead_to_it() {
+    // given: 60 layers of two tasks, each needing both of the layer before: 2^60 paths
+    let mut s = Script::anna_and(["alice"]);
+    s.client("bert");
+    let mut tasks = vec![future("a0"), step("b0")];
+    for layer in 1..60 {
+        let inputs = [format!("a{}", layer - 1), format!("b{}", layer - 1)];
+        let inputs = [inputs[0].as_str(), inputs[1].as_str()];
+        tasks.extend(["a", "b"].map(|side| step(&format!("{side}{layer}")).needs(&inputs)));
+    }
+    tasks.push(future("end").needs(&["a59", "b59"]));
+    s.submit_all("anna", tasks);
+    // when: anna cancels the first, but bert waits for the last
+    s.desire("bert", "end");
+    let sent = s.cancel("anna", &["a0"]);
+    assert_sent(&sent, &["anna: a0 cancelled, cancelled", "anna: end cancelled, cancelled"]);
+    assert_eq!(s.state("end"), Some(State::Waiting));
+    assert_sent(&s.client_leaves("bert"), &["alice frees b0 a0"]);
+    assert_eq!(s.scheduler.task_count(), 0);
+}

@@ -157,3 +157,31 @@ fn a_late_error_of_an_older_attempt_is_counted_and_dropped() {
     assert_sent(&sent, &[]);
     assert_eq!((s.state("x"), s.counters().stale_messages), (Some(Processing), 1));
 }
+
+#[test]
+fn a_task_that_needs_itself_by_way_of_another_fails() {
+    // given: a needs b, which was asked for before anybody submitted it
+    let mut s = Script::anna_and(["alice"]);
+    s.desire("anna", "b");
+    s.submit("anna", [future("a").needs(&["b"])]);
+    // when: b comes, and needs a
+    let sent = s.submit("anna", [future("b").needs(&["a"])]);
+    // then
+    let expected =
+        ["anna: a failed, ValueError", "anna: b failed, ValueError", "anna: b failed, ValueError"];
+    let mut sent = sent;
+    sent.sort();
+    assert_sent(&sent, &expected);
+    assert!(s.words.errors["b"].message.contains("needs itself"));
+    s.cancel("anna", &["a", "b"]);
+    s.client_leaves("anna");
+    assert_eq!(s.scheduler.task_count(), 0);
+}
+
+#[test]
+fn a_task_that_is_its_own_input_fails() {
+    let mut s = Script::anna_and(["alice"]);
+    s.desire("anna", "x");
+    let sent = s.submit("anna", [future("x").needs(&["x"])]);
+    assert_sent(&sent, &["anna: x failed, ValueError", "anna: x failed, ValueError"]);
+}

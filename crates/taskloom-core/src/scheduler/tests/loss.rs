@@ -106,6 +106,10 @@ fn an_input_that_no_holder_can_give_is_made_again() {
         [future("x").only_on(&["alice"]), future("y").needs(&["x"]).only_on(&["bob"])],
     );
     s.done("alice", "x");
+    // when: it is sought in vain again and again
+    for _ in 0..8 {
+        assert_sent(&s.misses("bob", "x", &["alice"]), &["bob finds x from alice"]);
+    }
     let sent = s.misses("bob", "x", &["alice"]);
     let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
     assert_sent(&sent, &expected);
@@ -137,6 +141,9 @@ fn a_result_that_no_client_can_fetch_is_made_again() {
     let mut s = Script::anna_and(["alice"]);
     s.submit("anna", [future("x")]);
     s.done("alice", "x");
+    for _ in 0..8 {
+        assert_sent(&s.cannot_fetch("anna", "x", "alice"), &["anna finds x at alice"]);
+    }
     let sent = s.cannot_fetch("anna", "x", "alice");
     let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
     assert_sent(&sent, &expected);

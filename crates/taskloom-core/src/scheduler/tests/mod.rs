@@ -9,6 +9,8 @@ mod cancel;
 mod collisions;
 mod errors;
 mod functions;
+mod history;
+mod hostile;
 mod keys;
 mod liveness;
 mod loss;

@@ -189,3 +189,21 @@ fn what_was_sent_ahead_fails_with_its_input() {
     assert_sent(&sent, &["alice frees a b", "anna: b failed, ValueError"]);
     assert_eq!(s.processing("alice"), Vec::<String>::new());
 }
+
+#[test]
+fn a_worker_whose_tasks_all_wait_for_a_lost_input_still_looks_for_work() {
+    // given: w is held by bob only; alice has two medium-long tasks that need it; dave is busy
+    let mut s = Script::anna_and(["alice", "bob", "dave"]);
+    s.submit("anna", [future("known").only_on(&["alice"])]);
+    s.done_with("alice", "known", Outcome::of_bytes(8).after_us(15_000));
+    s.submit("anna", [future("w").only_on(&["bob"])]);
+    s.done_with("bob", "w", Outcome::of_bytes(8).after_us(15_000));
+    s.submit("anna", ["s", "t", "u"].map(|key| future(key).only_on(&["dave"])));
+    s.submit("anna", ["y", "z"].map(|key| future(key).needs(&["w"]).only_on(&["alice"])));
+    assert_eq!(s.processing("alice"), ["y", "z"]);
+    // when: w is lost, and can be made nowhere for now
+    s.worker_leaves("bob");
+    // then: its threads are free for others
+    let sent = s.submit("anna", [future("new")]);
+    assert_sent(&sent, &["alice runs new"]);
+}

@@ -1,0 +1,37 @@
+//! The list of historical scenarios is complete, and the tests that it names exist.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// All sources of tests, as one text.
+fn sources(folder: &Path, into: &mut String) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_source = path.extension().is_some_and(|end| end == "rs" || end == "py");
+        if path.is_dir() {
+            sources(&path, into);
+        } else if is_source {
+            into.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn every_scenario_has_a_test_that_exists_or_a_reason() {
+    let list = fs::read_to_string(root().join("docs/design/scenarios.md")).expect("the list");
+    let mut code = String::new();
+    sources(&root().join("crates"), &mut code);
+    sources(&root().join("tests"), &mut code);
+    for number in 1..=46 {
+        let row = list.lines().find(|line| line.starts_with(&format!("| D{number:02} |")));
+        assert!(row.is_some_and(|row| row.len() > 40), "D{number:02} is not in the list");
+    }
+    let rows = list.lines().filter(|line| line.starts_with('|'));
+    let names = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let missing: Vec<&str> = names.filter(|name| !code.contains(&format!(" {name}("))).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+}
