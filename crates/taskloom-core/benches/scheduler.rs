@@ -110,7 +110,7 @@ fn run(name: &str, deps: &[Vec<u64>], all_wanted: bool) {
                 attempt: task.attempt,
                 size_bytes: 28,
                 duration_ns: 1_000,
-                value: Some(Bytes::from_static(&[0; 9])),
+                value: Some(taskloom_proto::SmallBytes::copy_of(&[0; 9])),
             };
             replies.push_back((worker, tasks.into_iter().map(answer).collect()));
         }

@@ -1,6 +1,7 @@
 //! Messages between a client and the scheduler.
 
 use crate::shared::{Body, ErrorInfo, TaskOptions};
+use crate::small::SmallBytes;
 use crate::value::Value;
 use crate::{wire_messages, wire_record};
 use bytes::Bytes;
@@ -140,7 +141,7 @@ wire_record! {
         pub worker: WorkerNo,
         pub size_bytes: u64,
         /// The encoded result, when it is small.
-        pub value: Option<Bytes>,
+        pub value: Option<SmallBytes>,
     }
 
     pub struct KeyErred {

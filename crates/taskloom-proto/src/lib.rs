@@ -14,10 +14,12 @@ pub mod frame;
 pub mod handshake;
 pub mod peer;
 pub mod shared;
+pub mod small;
 pub mod supervisor;
 pub mod value;
 pub mod wire;
 pub mod worker;
 
 pub use shared::{Body, ErrorInfo, ExitKind, ExitReason, TaskOptions};
+pub use small::SmallBytes;
 pub use value::Value;

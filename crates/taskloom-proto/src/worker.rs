@@ -2,6 +2,7 @@
 
 use crate::client::{Closing, PeerAddress};
 use crate::shared::{Body, ErrorInfo};
+use crate::small::SmallBytes;
 use crate::{wire_messages, wire_record};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -108,7 +109,7 @@ wire_record! {
         pub task: TaskId,
         pub size_bytes: u64,
         /// The encoded value, when it is small and this worker does not hold it.
-        pub value: Option<Bytes>,
+        pub value: Option<SmallBytes>,
         /// Workers that hold it. Empty, and no `value`: this worker holds it or will make it.
         pub holders: SmallVec<[WorkerNo; 2]>,
     }
@@ -122,7 +123,7 @@ wire_record! {
         pub dep: TaskId,
         pub holders: SmallVec<[WorkerNo; 2]>,
         /// The encoded value, when the scheduler has it.
-        pub value: Option<Bytes>,
+        pub value: Option<SmallBytes>,
     }
 
     pub struct RunCall {
@@ -136,7 +137,7 @@ wire_record! {
         pub size_bytes: u64,
         pub duration_ns: u64,
         /// The encoded result, when it is small.
-        pub value: Option<Bytes>,
+        pub value: Option<SmallBytes>,
     }
 
     pub struct TaskErred {

@@ -59,7 +59,7 @@ pub fn failure(py: Python<'_>, outcome: &Outcome, key: &Key) -> Option<PyErr> {
 #[must_use]
 pub fn gather_failure(py: Python<'_>, gathered: &Gathered, key: &Key) -> Option<PyErr> {
     match gathered {
-        Gathered::Value(_) => None,
+        Gathered::Value(_) | Gathered::Inline(_) => None,
         Gathered::Erred(error) => Some(decode_error(py, error)),
         Gathered::Cancelled(why) => Some(cancelled(py, why, key)),
         Gathered::Refused(text) => Some(refused(py, text)),

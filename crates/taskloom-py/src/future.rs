@@ -22,32 +22,24 @@ impl FutureSource {
 
 /// Base class of ``taskloom.Future``.
 #[pyclass(frozen, subclass, module = "taskloom._taskloom")]
-pub struct CoreFuture {
-    entry: Arc<Entry>,
-    client: Arc<Client>,
-    /// Empty after `release()`.
-    held: Mutex<Option<Held>>,
-}
+pub struct CoreFuture(Held);
 
 impl CoreFuture {
     #[must_use]
     pub fn entry(&self) -> &Arc<Entry> {
-        &self.entry
+        self.0.entry()
     }
 
     /// The client that it belongs to.
     #[must_use]
     pub fn owner(&self) -> &Arc<Client> {
-        &self.client
+        self.0.client()
     }
 
     /// A new reference to the entry.
     #[must_use]
     pub fn hold(&self) -> Held {
-        match &*self.held.lock() {
-            Some(held) => held.clone(),
-            None => self.client.hold(&self.entry),
-        }
+        self.0.clone()
     }
 }
 
@@ -57,8 +49,10 @@ impl CoreFuture {
     /// # Errors
     /// `FutureCancelledError` after `release()`.
     pub fn live(&self, py: Python<'_>) -> PyResult<Held> {
-        let held = self.held.lock().clone();
-        held.ok_or_else(|| released(py, &self.entry.key))
+        if self.0.is_let_go() {
+            return Err(released(py, &self.entry().key));
+        }
+        Ok(self.hold())
     }
 }
 
@@ -74,74 +68,73 @@ impl CoreFuture {
     fn new(source: &Bound<'_, FutureSource>) -> PyResult<Self> {
         let held = source.get().0.lock().take();
         let held = held.ok_or_else(|| PyTypeError::new_err("a source makes one future"))?;
-        let (entry, client) = (held.entry().clone(), held.client().clone());
-        Ok(Self { entry, client, held: Mutex::new(Some(held)) })
+        Ok(Self(held))
     }
 
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        decode_key(py, &self.entry.key)
+        decode_key(py, &self.entry().key)
     }
 
     #[getter]
     fn status(&self) -> &'static str {
-        self.entry.status()
+        self.entry().status()
     }
 
     /// Whether the task has ended, by whatever end.
     fn done(&self) -> bool {
-        !self.entry.is_pending()
+        !self.entry().is_pending()
     }
 
     /// Whether the future was cancelled or its result was lost.
     fn cancelled(&self) -> bool {
-        matches!(self.entry.outcome(), Outcome::Cancelled(_))
+        matches!(self.entry().outcome(), Outcome::Cancelled(_))
     }
 
     /// Let go of the result: this future does not keep it alive any more.
     fn release(&self) {
-        let _held = self.held.lock().take();
+        self.0.let_go();
     }
 
     /// Keep the result alive for so many seconds, whatever becomes of this future.
     fn _lease(&self, seconds: f64) {
         let delay = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        self.client.lease(self.hold(), delay);
+        self.owner().lease(self.hold(), delay);
     }
 
     /// Tells the owning client apart from others.
     #[getter]
     fn _client_token(&self) -> usize {
-        client_token(&self.client)
+        client_token(self.owner())
     }
 
     /// Number of the entry in its client.
     #[getter]
     fn _handle(&self) -> u64 {
-        self.entry.handle.0
+        self.entry().handle.0
     }
 
     /// Block until the task ends; return its result or raise its exception.
     #[pyo3(signature = (timeout=None))]
     fn _result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let held = self.live(py)?;
-        if let Outcome::Inline(value) = self.entry.outcome() {
-            return decode(py, Gathered::Value(vec![value]), &self.entry.key);
+        if let Outcome::Inline(value) = self.entry().outcome() {
+            return decode(py, Gathered::Inline(value), &self.entry().key);
         }
-        let rounds = GatherRounds::single(&self.client, held);
+        let rounds = GatherRounds::single(self.owner(), held);
         Operation::run(py, &rounds, deadline_after(timeout))
     }
 
     /// As ``_result``, for event loops.
     fn _result_operation(&self, py: Python<'_>) -> PyResult<Operation> {
-        Ok(Operation::new(GatherRounds::single(&self.client, self.live(py)?)))
+        Ok(Operation::new(GatherRounds::single(self.owner(), self.live(py)?)))
     }
 
     /// The result, when it is known without waiting: ``(True, result)``.
     fn _peek(&self, py: Python<'_>) -> PyResult<(bool, Option<Py<PyAny>>)> {
-        match self.entry.outcome() {
-            Outcome::Inline(value) if self.held.lock().is_some() => {
-                let value = decode(py, Gathered::Value(vec![value]), &self.entry.key)?;
+        match self.entry().outcome() {
+            Outcome::Inline(value) if !self.0.is_let_go() => {
+                let value = decode(py, Gathered::Inline(value), &self.entry().key)?;
                 Ok((true, Some(value)))
             }
             _ => Ok((false, None)),
@@ -150,14 +143,14 @@ impl CoreFuture {
 
     /// The exception of an ended task, or ``None``.
     fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let error = failure(py, &self.entry.outcome(), &self.entry.key)?;
+        let error = failure(py, &self.entry().outcome(), &self.entry().key)?;
         Some(error.into_value(py).into_any())
     }
 
     /// Size of the result in bytes, when it is known.
     #[getter]
     fn _size_bytes(&self) -> Option<u64> {
-        match self.entry.outcome() {
+        match self.entry().outcome() {
             Outcome::Inline(value) => Some(value.len() as u64),
             Outcome::Remote { size_bytes, .. } => Some(size_bytes),
             _ => None,

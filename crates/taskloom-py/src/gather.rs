@@ -1,6 +1,6 @@
 //! Results of many futures as Python objects.
 
-use crate::codec::decode_value;
+use crate::codec::{decode_small, decode_value};
 use crate::errors::gather_failure;
 use crate::neighbours;
 use crate::waiting::Rounds;
@@ -20,6 +20,7 @@ pub fn decode(py: Python<'_>, gathered: Gathered, key: &Key) -> PyResult<Py<PyAn
     }
     match gathered {
         Gathered::Value(segments) => Ok(decode_value(py, segments)?.unbind()),
+        Gathered::Inline(value) => Ok(decode_small(py, &value)?.unbind()),
         _ => Err(PyRuntimeError::new_err("a failure without an exception")),
     }
 }

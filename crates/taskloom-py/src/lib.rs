@@ -2,6 +2,7 @@
 use pyo3::prelude::*;
 
 mod aio;
+mod allocator;
 mod cli;
 mod client;
 mod cluster;
@@ -28,11 +29,9 @@ mod values;
 mod waiting;
 mod worker;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    allocator::tune();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     client::register(module)?;
     graph::register(module)?;

@@ -114,7 +114,7 @@ fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 pub fn object_of(py: Python<'_>, value: &Value<Object>) -> PyResult<Py<PyAny>> {
     match value {
         Value::Object { object, .. } => Ok(object.clone_ref(py)),
-        Value::Scalar(bytes) => Ok(codec::decode_value(py, vec![bytes.clone()])?.unbind()),
+        Value::Scalar(bytes) => Ok(codec::decode_small(py, bytes)?.unbind()),
         Value::Received(received) => object_of_received(py, received),
     }
 }
@@ -172,7 +172,7 @@ pub fn outcome_of(result: &Bound<'_, PyAny>, flags: u8) -> Outcome<Object> {
         && is_plain(result)
     {
         let size_bytes = bytes.len() as u64;
-        return Outcome::Value { value: Value::Scalar(bytes.clone()), size_bytes };
+        return Outcome::Value { value: Value::Scalar(bytes.clone().into()), size_bytes };
     }
     let size_bytes = inline.as_ref().map_or_else(|| estimate_bytes(result), |b| b.len() as u64);
     let encoded = match inline {

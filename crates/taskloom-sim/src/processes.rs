@@ -4,7 +4,6 @@ use crate::agenda::Happening;
 use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
 use crate::workload::Behaviour;
 use crate::world::{SUPERVISOR, TTL_NS, World};
-use bytes::Bytes;
 use taskloom_core::scheduler::Event;
 use taskloom_core::worker::FetchOutcome;
 use taskloom_proto::client::Closing;
@@ -12,7 +11,7 @@ use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, W
 use taskloom_proto::worker::{
     Heartbeat, RegisterWorker, RunDone, SchedulerToWorker, TaskDone, WorkerToScheduler,
 };
-use taskloom_proto::{ErrorInfo, ExitKind, ExitReason};
+use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes};
 use taskloom_types::{Amount, Attempt, Nanos, Resources, TaskId, WorkerNo};
 
 enum Ends {
@@ -171,7 +170,7 @@ impl World {
                     self.report_done(number, task, attempt, size_bytes, 1);
                 }
                 Effect::Called { request } => {
-                    let done = RunDone { request, ok: true, payload: Bytes::new() };
+                    let done = RunDone { request, ok: true, payload: bytes::Bytes::new() };
                     self.from_worker(number, WorkerToScheduler::RunDone(done));
                 }
                 Effect::Closed => {
@@ -303,7 +302,7 @@ impl World {
         let value = self.workers.get(&number).and_then(|worker| worker.values.get(&task));
         let value = value
             .filter(|_| size_bytes <= INLINE_BYTES)
-            .map(|value| Bytes::copy_from_slice(&value.to_le_bytes()));
+            .map(|value| SmallBytes::copy_of(&value.to_le_bytes()));
         let done = TaskDone { task, attempt, size_bytes, duration_ns, value };
         self.from_worker(number, WorkerToScheduler::Done(vec![done]));
     }

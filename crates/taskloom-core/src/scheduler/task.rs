@@ -1,13 +1,12 @@
 //! The arena of tasks, and the table of their states.
 
 use super::{Map, WorkerSlot};
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use taskloom_proto::{Body, ErrorInfo};
+use taskloom_proto::{Body, ErrorInfo, SmallBytes};
 use taskloom_types::{Attempt, ClientId, FunctionNo, Handle, Key, Priority, TaskId};
 
 /// Where a task is. The names are `dask.distributed`'s; `forgotten` is a freed slot.
@@ -192,7 +191,7 @@ pub struct TaskRecord {
     pub queued_on: WorkerSlot,
     pub replicas: SmallVec<[WorkerSlot; 2]>,
     pub size_bytes: u64,
-    pub value: Option<Bytes>,
+    pub value: Option<SmallBytes>,
     pub error: Option<Arc<ErrorInfo>>,
 }
 

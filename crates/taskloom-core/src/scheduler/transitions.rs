@@ -5,14 +5,13 @@ use super::planted::Fault;
 use super::task::{Kind, State, is_legal, mark};
 use super::worker_table::WorkerSlot;
 use super::{Scheduler, Set, queue};
-use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::{
     Handles, KeyErred, KeyReady, KeysCancelled, PeerAddress, SchedulerToClient,
 };
 use taskloom_proto::worker::{DepHolders, SchedulerToWorker};
+use taskloom_proto::{ErrorInfo, SmallBytes};
 use taskloom_types::{ClientId, Handle, Key, WorkerNo};
 
 /// A consequence to be drawn.
@@ -171,7 +170,7 @@ impl Scheduler {
         index: u32,
         holder: WorkerSlot,
         size_bytes: u64,
-        value: Option<Bytes>,
+        value: Option<SmallBytes>,
     ) {
         self.detach(index, false);
         self.set_state(index, State::Memory);
@@ -186,7 +185,7 @@ impl Scheduler {
         }
     }
 
-    fn keep_inline(&mut self, index: u32, value: Option<Bytes>) {
+    fn keep_inline(&mut self, index: u32, value: Option<SmallBytes>) {
         let Some(value) = value else { return };
         if self.inline_bytes + value.len() as u64 <= self.config.inline_bytes {
             self.inline_bytes += value.len() as u64;

@@ -1,7 +1,7 @@
 //! Values: who made them, who needs them, when they go.
 
 use super::{Action, Worker};
-use bytes::Bytes;
+use taskloom_proto::SmallBytes;
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::TaskId;
 
@@ -29,7 +29,7 @@ impl Worker {
     }
 
     /// Keeps an encoded value that came inside a message, for the runs that need it.
-    pub(super) fn keep_inline(&mut self, task: TaskId, value: Bytes) {
+    pub(super) fn keep_inline(&mut self, task: TaskId, value: SmallBytes) {
         let size_bytes = value.len() as u64;
         self.actions.push(Action::StoreInline { task, value });
         // A run of the same task that has not started is thereby done, and the scheduler knows.

@@ -26,12 +26,12 @@ mod tests;
 pub use fetch::FetchOutcome;
 pub use runs::StartedRun;
 
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use taskloom_proto::SmallBytes;
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{Attempt, Nanos, Priority, TaskId, WorkerNo};
 
@@ -51,7 +51,7 @@ pub enum Action {
     /// Keep this encoded value.
     StoreInline {
         task: TaskId,
-        value: Bytes,
+        value: SmallBytes,
     },
     /// The value is of no use any more.
     DropValue(TaskId),

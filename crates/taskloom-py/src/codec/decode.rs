@@ -276,3 +276,12 @@ pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, 
     }
     Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
 }
+
+/// A value in one segment, as [`super::encode_inline`] makes it.
+///
+/// # Errors
+/// As [`decode_value`].
+pub fn decode_small<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let segments = Vec::new().into_iter();
+    Reader { py, rest: bytes, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
+}

@@ -17,7 +17,7 @@ mod errors;
 mod pickle;
 mod scan;
 
-pub use decode::{Work, decode_body, decode_value};
+pub use decode::{Work, decode_body, decode_small, decode_value};
 pub use encode::{Dependencies, NoDependencies, Writer, encode_call, encode_inline, encode_value};
 pub use errors::{decode_error, encode_error};
 pub use pickle::{dumps as pickle_dumps, loads as pickle_loads};

@@ -2,12 +2,11 @@
 
 use super::wait::Wait;
 use super::{Client, FunctionSpec};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use taskloom_proto::ErrorInfo;
+use taskloom_proto::{ErrorInfo, SmallBytes};
 use taskloom_types::{Handle, Key, TaskId, WorkerNo};
 
 /// Why a future was cancelled.
@@ -26,7 +25,7 @@ pub enum Outcome {
     #[default]
     Pending,
     /// The result, encoded in one segment.
-    Inline(Bytes),
+    Inline(SmallBytes),
     /// The result is with a worker.
     Remote {
         task: TaskId,
@@ -66,10 +65,17 @@ impl Outcome {
 /// Who waits for one key: seldom more than one, who needs no memory of its own.
 pub(super) type Waits = SmallVec<[Arc<Wait>; 1]>;
 
-#[derive(Debug, Default)]
-struct State {
-    outcome: Outcome,
-    waits: Waits,
+/// Only what has not ended has waits: the two share their room.
+#[derive(Debug)]
+enum State {
+    Pending(Waits),
+    Ended(Outcome),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Pending(Waits::new())
+    }
 }
 
 /// One key that a client holds.
@@ -108,17 +114,23 @@ impl Entry {
 
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        self.state.lock().outcome.clone()
+        match &*self.state.lock() {
+            State::Pending(_) => Outcome::Pending,
+            State::Ended(outcome) => outcome.clone(),
+        }
     }
 
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.state.lock().outcome.is_pending()
+        matches!(*self.state.lock(), State::Pending(_))
     }
 
     #[must_use]
     pub fn status(&self) -> &'static str {
-        self.state.lock().outcome.status()
+        match &*self.state.lock() {
+            State::Pending(_) => Outcome::Pending.status(),
+            State::Ended(outcome) => outcome.status(),
+        }
     }
 
     #[must_use]
@@ -128,40 +140,45 @@ impl Entry {
 
     /// Adds a wait that is counted down when the task ends; at once when it has ended.
     pub fn wait_with(&self, wait: &Arc<Wait>) {
-        let failed = {
-            let mut state = self.state.lock();
-            if state.outcome.is_pending() {
-                state.waits.push(wait.clone());
-                return;
-            }
-            state.outcome.is_failure()
+        let failed = match &mut *self.state.lock() {
+            State::Pending(waits) => return waits.push(wait.clone()),
+            State::Ended(outcome) => outcome.is_failure(),
         };
         wait.count_down(failed);
     }
 
     /// Removes a wait that is not needed any more.
     pub fn stop_waiting(&self, wait: &Arc<Wait>) {
-        self.state.lock().waits.retain(|other| !Arc::ptr_eq(other, wait));
+        if let State::Pending(waits) = &mut *self.state.lock() {
+            waits.retain(|other| !Arc::ptr_eq(other, wait));
+        }
     }
 
     /// Sets what became of the task. Returns the waits to count down, once no lock is held.
     #[must_use]
     pub(super) fn set(&self, outcome: Outcome) -> Waits {
         let mut state = self.state.lock();
-        let is_pending = outcome.is_pending();
-        state.outcome = outcome;
-        if is_pending { Waits::new() } else { std::mem::take(&mut state.waits) }
+        if outcome.is_pending() {
+            if let State::Ended(_) = *state {
+                *state = State::default();
+            }
+            return Waits::new();
+        }
+        match std::mem::replace(&mut *state, State::Ended(outcome)) {
+            State::Pending(waits) => waits,
+            State::Ended(_) => Waits::new(),
+        }
     }
 
     /// Back to pending, when the result is still said to be where it could not be found.
     pub(super) fn disbelieve(&self, task: TaskId, worker: WorkerNo) {
         let mut state = self.state.lock();
         let is_said = matches!(
-            state.outcome,
-            Outcome::Remote { task: t, worker: w, .. } if t == task && w == worker
+            *state,
+            State::Ended(Outcome::Remote { task: t, worker: w, .. }) if t == task && w == worker
         );
         if is_said {
-            state.outcome = Outcome::Pending;
+            *state = State::default();
         }
     }
 }
@@ -171,12 +188,13 @@ impl Entry {
 pub struct Held {
     entry: Arc<Entry>,
     client: Arc<Client>,
+    is_let_go: AtomicBool,
 }
 
 impl Held {
     pub(super) fn new(entry: Arc<Entry>, client: Arc<Client>) -> Self {
         entry.holders.fetch_add(1, Ordering::AcqRel);
-        Self { entry, client }
+        Self { entry, client, is_let_go: AtomicBool::new(false) }
     }
 
     #[must_use]
@@ -187,6 +205,20 @@ impl Held {
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Gives the result up before this is dropped. Never blocks, as dropping.
+    pub fn let_go(&self) {
+        let is_last = !self.is_let_go.swap(true, Ordering::AcqRel)
+            && self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
+            self.client.leave(&self.entry);
+        }
+    }
+
+    #[must_use]
+    pub fn is_let_go(&self) -> bool {
+        self.is_let_go.load(Ordering::Acquire)
     }
 }
 
@@ -199,8 +231,6 @@ impl Clone for Held {
 impl Drop for Held {
     /// Never blocks and never runs foreign code: a garbage collector may call it anywhere.
     fn drop(&mut self) {
-        if self.entry.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.client.leave(&self.entry);
-        }
+        self.let_go();
     }
 }

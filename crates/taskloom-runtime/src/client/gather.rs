@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use taskloom_proto::ErrorInfo;
+use taskloom_proto::{ErrorInfo, SmallBytes};
 use taskloom_types::{TaskId, WorkerNo};
 
 /// What became of one of the futures.
@@ -17,6 +17,8 @@ use taskloom_types::{TaskId, WorkerNo};
 pub enum Gathered {
     /// The encoded value's segments.
     Value(Vec<Bytes>),
+    /// The encoded value, which came with the news that it is there.
+    Inline(SmallBytes),
     Erred(Arc<ErrorInfo>),
     Cancelled(Arc<Cancellation>),
     Refused(Arc<str>),
@@ -25,7 +27,7 @@ pub enum Gathered {
 impl Gathered {
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Value(_))
+        !matches!(self, Self::Value(_) | Self::Inline(_))
     }
 }
 
@@ -133,7 +135,7 @@ impl Gather {
                 groups.entry(worker).or_default().push((position, task));
                 Slot::Fetching
             }
-            Outcome::Inline(value) => Slot::Done(Gathered::Value(vec![value])),
+            Outcome::Inline(value) => Slot::Done(Gathered::Inline(value)),
             Outcome::Erred(error) => Slot::Done(Gathered::Erred(error)),
             Outcome::Cancelled(why) => Slot::Done(Gathered::Cancelled(why)),
             Outcome::Refused(text) => Slot::Done(Gathered::Refused(text)),

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::link::{Link, Sink};
-use bytes::Bytes;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::{KeyErred, KeyReady, KeysCancelled, PeerAddress, Reply, SubmitBatch};
 
@@ -57,7 +56,7 @@ impl Bench {
     fn ready(&self, held: &Held, value: &'static [u8]) {
         self.deliver(SchedulerToClient::Ready(vec![KeyReady {
             handle: held.entry().handle,
-            value: Some(Bytes::from_static(value)),
+            value: Some(taskloom_proto::SmallBytes::copy_of(value)),
             ..KeyReady::default()
         }]));
     }
@@ -180,7 +179,7 @@ fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
     bench.ready(&held, b"T");
     assert!(second.is_done() && gather.advance(|_| unreachable!("all is there")));
     let results = gather.take_results();
-    assert!(matches!(&results[0], Some(Gathered::Value(segments)) if segments[0][..] == *b"T"));
+    assert!(matches!(&results[0], Some(Gathered::Inline(value)) if **value == *b"T"));
 }
 
 #[test]

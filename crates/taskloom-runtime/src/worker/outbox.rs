@@ -1,7 +1,6 @@
 //! Messages for the scheduler that wait for the next flush. Results are gathered, since one
 //! write for many of them costs a fraction of many writes; everything else is sent soon.
 
-use bytes::Bytes;
 use taskloom_proto::worker::{TaskDone, WorkerToScheduler};
 use taskloom_types::Nanos;
 
@@ -33,7 +32,7 @@ impl Outbox {
 
     /// Adds a result.
     pub(super) fn push_done(&mut self, now: Nanos, done: TaskDone) {
-        self.bytes += DONE_BYTES + done.value.as_ref().map_or(0, Bytes::len);
+        self.bytes += DONE_BYTES + done.value.as_ref().map_or(0, |value| value.len());
         self.oldest.get_or_insert(now);
         match self.messages.last_mut() {
             Some(WorkerToScheduler::Done(batch)) if batch.len() < MAX_BATCH => batch.push(done),
@@ -85,7 +84,7 @@ mod tests {
     #[test]
     fn many_bytes_are_due_at_once() {
         let mut outbox = Outbox::default();
-        let value = Some(Bytes::from(vec![0; 1024]));
+        let value = Some(taskloom_proto::SmallBytes::copy_of(&[0; 1024]));
         (0..40).for_each(|_| {
             outbox.push_done(Nanos(1), TaskDone { value: value.clone(), ..TaskDone::default() });
         });

@@ -151,7 +151,7 @@ impl<O: LocalObject> State<O> {
                 self.outbox.push_done(now, done);
             }
             Action::StoreInline { task, value } => {
-                self.store(task, Value::received(vec![value]));
+                self.store(task, Value::received(vec![value.to_bytes()]));
             }
             Action::DropValue(task) => {
                 if let Some(value) = self.values.remove(&task) {

@@ -104,9 +104,10 @@ impl TestWorker {
 
     fn wait_done(&self, index: u32) -> Option<Bytes> {
         self.link.wait(|message| match message {
-            WorkerToScheduler::Done(done) => {
-                done.iter().find(|d| d.task == task(index)).map(|d| d.value.clone())
-            }
+            WorkerToScheduler::Done(done) => done
+                .iter()
+                .find(|d| d.task == task(index))
+                .map(|d| d.value.as_ref().map(taskloom_proto::SmallBytes::to_bytes)),
             _ => None,
         })
     }
@@ -305,7 +306,7 @@ fn a_coroutine_run_is_offered_to_the_service_thread_and_needs_no_slot() {
     worker.deliver([SchedulerToWorker::Compute(vec![coroutine])]);
     assert!(matches!(worker.shell.jobs().wait(), Some(Job::StartCoroutines)));
     let execution = worker.shell.next_coroutine().unwrap();
-    let value = Value::Scalar(Bytes::from_static(b"5"));
+    let value = Value::Scalar(taskloom_proto::SmallBytes::copy_of(b"5"));
     let outcome = Outcome::Value { value, size_bytes: 1 };
     let run = (execution.run.task, execution.run.attempt);
     worker.shell.finish_detached(run, execution.started, outcome);

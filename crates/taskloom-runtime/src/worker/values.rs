@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
-use taskloom_proto::ErrorInfo;
+use taskloom_proto::{ErrorInfo, SmallBytes};
 
 /// An object of the tasks' language. The shell passes it on and never looks inside. Cloning it
 /// and dropping a clone that is not the last must be possible on any thread; the last one is
@@ -20,7 +20,7 @@ pub enum Value<O> {
     Object { object: O, encoded: Option<Vec<Bytes>> },
     /// A small immutable value made here: read anew by each dependent, which is cheaper than
     /// keeping an object.
-    Scalar(Bytes),
+    Scalar(SmallBytes),
     /// Came from elsewhere.
     Received(Arc<Received<O>>),
 }
@@ -56,14 +56,16 @@ impl<O: LocalObject> Value<O> {
 
     /// The encoded value, when it is small and at hand.
     #[must_use]
-    pub fn inline(&self) -> Option<Bytes> {
+    pub fn inline(&self) -> Option<SmallBytes> {
         match self {
             Self::Scalar(bytes) => Some(bytes.clone()),
-            Self::Object { encoded: Some(segments), .. } => small_segment(segments),
+            Self::Object { encoded: Some(segments), .. } => {
+                small_segment(segments).map(SmallBytes::from)
+            }
             Self::Object { .. } => None,
             Self::Received(received) => match &*received.state.lock() {
                 Decoding::Encoded(segments) | Decoding::Decoded(_, Some(segments)) => {
-                    small_segment(segments)
+                    small_segment(segments).map(SmallBytes::from)
                 }
                 _ => None,
             },
@@ -73,7 +75,7 @@ impl<O: LocalObject> Value<O> {
     #[must_use]
     pub fn servable(&self) -> Servable<O> {
         match self {
-            Self::Scalar(bytes) => Servable::Encoded(vec![bytes.clone()]),
+            Self::Scalar(bytes) => Servable::Encoded(vec![bytes.to_bytes()]),
             Self::Object { encoded: Some(segments), .. } => Servable::Encoded(segments.clone()),
             Self::Object { object, .. } => Servable::Object(object.clone()),
             Self::Received(received) => Received::servable(received),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use taskloom_proto::client::*;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
-use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, TaskOptions};
+use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes, TaskOptions};
 use taskloom_types::{FunctionId, Handle, Key, Resources, TaskId};
 
 /// A seeded source of nonsense (SplitMix64).
@@ -67,8 +67,8 @@ impl Nonsense {
         self.list(|n| ["worker-0", "worker-1", "here", "nobody"][n.below(4) as usize].into())
     }
 
-    fn value(&mut self) -> Option<Bytes> {
-        (self.below(3) == 0).then(|| Bytes::from_static(b"value"))
+    fn value(&mut self) -> Option<SmallBytes> {
+        (self.below(3) == 0).then(|| SmallBytes::copy_of(b"value"))
     }
 
     fn spec(&mut self) -> TaskSpec {
@@ -311,7 +311,7 @@ fn serves_those_who_behave(scheduler: &mut Scheduler, now: Nanos) {
             let done = |task: ComputeTask| TaskDone {
                 task: task.task,
                 attempt: task.attempt,
-                value: Some(Bytes::from_static(b"value")),
+                value: Some(SmallBytes::copy_of(b"value")),
                 ..TaskDone::default()
             };
             let message = WorkerToScheduler::Done(tasks.into_iter().map(done).collect());

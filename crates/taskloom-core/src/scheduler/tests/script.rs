@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::client::*;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
-use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, Value};
+use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes, Value};
 use taskloom_types::{Attempt, FunctionId, Handle, Key, Resources, TaskId};
 
 /// A scheduler under test: names for events, words for actions, and the invariants recounted
@@ -423,7 +423,7 @@ impl Script {
         outcome: Outcome,
     ) -> Vec<String> {
         let Outcome { size_bytes, duration_ns, inline } = outcome;
-        let value = inline.then(|| Bytes::from_static(b"value"));
+        let value = inline.then(|| SmallBytes::copy_of(b"value"));
         let done = TaskDone { task, attempt, size_bytes, duration_ns, value };
         self.report(worker, WorkerToScheduler::Done(vec![done]))
     }

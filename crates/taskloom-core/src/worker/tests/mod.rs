@@ -67,7 +67,7 @@ impl Sent {
     }
 
     fn needs_inline(self, index: u32, value: &'static [u8]) -> Self {
-        let value = Some(Bytes::from_static(value));
+        let value = Some(SmallBytes::copy_of(value));
         self.dep(DepRef { task: task(index), value, ..DepRef::default() })
     }
 }

@@ -103,7 +103,7 @@ impl World {
                 sent = sent.coroutine();
             }
             for (dep, bits) in deps.into_iter().filter(|(dep, _)| *dep < index) {
-                let value = (bits >> 6 == 3).then(|| Bytes::from_static(b"v"));
+                let value = (bits >> 6 == 3).then(|| SmallBytes::copy_of(b"v"));
                 let size_bytes = u64::from(bits);
                 let dep = DepRef { task: task(dep), size_bytes, value, holders: holders(bits) };
                 sent = sent.dep(dep);
@@ -200,7 +200,7 @@ impl World {
     }
 
     fn give_inline(&mut self, dep: TaskId) {
-        let value = Some(Bytes::from_static(b"w"));
+        let value = Some(SmallBytes::copy_of(b"w"));
         let news = DepHolders { dep, value, ..DepHolders::default() };
         self.on(|worker, now| worker.on_holders(now, news));
     }

@@ -38,7 +38,7 @@ fn an_inline_input_goes_with_the_last_run_that_needs_it() {
     let mut s = Script::new();
     let value = b"xyz";
     let actions = s.compute([run(2).needs_inline(1, value), run(3).needs_inline(1, value)]);
-    let store = Action::StoreInline { task: task(1), value: Bytes::from_static(value) };
+    let store = Action::StoreInline { task: task(1), value: SmallBytes::copy_of(value) };
     assert_eq!(actions, [store]);
     assert_eq!(s.worker.held_tasks().count(), 0);
     s.start();
@@ -127,7 +127,7 @@ fn an_input_that_should_be_here_and_is_not_is_asked_for() {
     assert_eq!(s.compute([run(2).needs(1)]), [missing(1, &[])]);
     // The news that it will come: wait on.
     assert_eq!(s.holders(1, &[]), []);
-    let value = Bytes::from_static(b"1");
+    let value = SmallBytes::copy_of(b"1");
     let news = DepHolders { dep: task(1), value: Some(value.clone()), ..DepHolders::default() };
     let actions = s.on(|worker, now| worker.on_holders(now, news));
     assert_eq!(actions, [Action::StoreInline { task: task(1), value }]);
