@@ -199,6 +199,8 @@ class Client(Collections, Information):
             self._core = await loop.run_in_executor(None, connect)
             self._scheduler_address = target
             self._opened()
+        if self._owns_cluster:
+            await self.cluster
         return self
 
     def __await__(self) -> Generator[Any, None, Client]:

@@ -20,6 +20,8 @@ __all__ = ["LocalCluster"]
 
 #: How long worker processes may take to end when the cluster is closed, in seconds.
 _CLOSE_S = 1.0
+#: How long the first workers may take to start, in seconds.
+_START_S = 60
 
 
 def cpu_count() -> int:
@@ -202,6 +204,9 @@ class LocalCluster:
             raise
         self.status = "running"
         _lifetime.register_cluster(self)
+        self._awaited_workers = workers
+        if not asynchronous:
+            self._wait_for_start()
 
     def _start_supervisor(self) -> None:
         command = [sys.executable, "-m", "taskloom", "worker", self.scheduler_address]
@@ -268,6 +273,21 @@ class LocalCluster:
                 client.wait_for_workers(n_workers, timeout)
 
         return self._maybe_async(wait)
+
+    def _wait_for_start(self) -> None:
+        """Block until the workers that the cluster was made with run, as in distributed."""
+        number, self._awaited_workers = self._awaited_workers, 0
+        if number == 0:
+            return
+        try:
+            with self._own_client() as client:
+                client.wait_for_workers(number, _START_S)
+        except BaseException as error:
+            self._close_now()
+            if isinstance(error, TimeoutError):
+                what = f"the {number} workers did not all start within {_START_S} s"
+                raise RuntimeError(f"{what}; see their output above") from error
+            raise
 
     def scale(self, n: int = 0) -> Any:
         """Make ``n`` workers run: start new ones, or end the newest."""
@@ -340,13 +360,17 @@ class LocalCluster:
         self._close_now()
 
     async def _self(self) -> LocalCluster:
+        if self._awaited_workers:
+            import asyncio
+
+            await asyncio.get_running_loop().run_in_executor(None, self._wait_for_start)
         return self
 
     def __await__(self) -> Generator[Any, None, LocalCluster]:
         return self._self().__await__()
 
     async def __aenter__(self) -> LocalCluster:
-        return self
+        return await self._self()
 
     async def __aexit__(self, *exc_info: Any) -> None:
         import asyncio

@@ -1,5 +1,6 @@
 """Clients and clusters begin, end, restart, and say so when used afterwards."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -204,3 +205,28 @@ print(client.submit(abs, -1).result())
     )
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_new_local_cluster_has_all_its_workers():
+    with LocalCluster(n_workers=3, threads_per_worker=1) as cluster:
+        assert len(cluster.scheduler_info["workers"]) == 3
+
+
+def test_an_awaited_local_cluster_has_all_its_workers():
+    async def start():
+        async with LocalCluster(n_workers=2, threads_per_worker=1, asynchronous=True) as cluster:
+            async with Client(cluster, asynchronous=True) as client:
+                return await client.run(lambda: 1)
+
+    assert list(asyncio.run(start()).values()) == [1, 1]
+
+
+def test_a_cluster_whose_workers_cannot_start_says_so():
+    from taskloom import cluster as module
+
+    before, module._START_S = module._START_S, 1
+    try:
+        with pytest.raises(RuntimeError, match="the 1 workers did not all start"):
+            LocalCluster(n_workers=1, env={"PYTHONHOME": "/nowhere"})
+    finally:
+        module._START_S = before
