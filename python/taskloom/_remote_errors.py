@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import types
+from collections.abc import Iterator
 from typing import Any
 
 #: Texts are cut to this many characters: a message is for people.
@@ -128,19 +129,21 @@ def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str]:
     return _pickled(exception), pickle.dumps(frames), type(exception).__name__, message, text
 
 
+def _blank() -> Iterator[None]:
+    """Never runs: its code, under other names, is the code of rebuilt frames."""
+    yield
+
+
 def rebuild_traceback(frames: list[Frame]) -> types.TracebackType | None:
     """A traceback object with these frames: file, line and function are right, locals empty."""
     traceback = None
     for filename, line, name in reversed(frames):
-        source = compile("raise RuntimeError", filename, "exec")
-        code = source.replace(co_name=name, co_firstlineno=max(line, 1))
-        try:
-            exec(code, {"__name__": name, "__file__": filename})
-        except RuntimeError as error:
-            here = error.__traceback__
-            if here is not None and here.tb_next is not None:
-                frame = here.tb_next.tb_frame
-                traceback = types.TracebackType(traceback, frame, frame.f_lasti, max(line, 1))
+        first = max(line, 1)
+        code = _blank.__code__.replace(co_filename=filename, co_name=name, co_firstlineno=first)
+        # A generator that has not begun: the frame of running code would keep its callers'
+        # frames, and with them whatever the program has at hand when it asks for the error.
+        frame = types.FunctionType(code, {"__name__": name, "__file__": filename})().gi_frame
+        traceback = types.TracebackType(traceback, frame, -1, first)
     return traceback
 
 

@@ -195,6 +195,14 @@ def test_damaged_bytes_are_no_reason_to_fail():
     assert isinstance(error, RemoteError)
 
 
+def test_a_rebuilt_error_keeps_no_frame_of_the_program_that_asks_for_it():
+    traceback = transported(ValueError("x")).__traceback__
+    while traceback is not None:
+        assert traceback.tb_frame.f_back is None
+        assert not traceback.tb_frame.f_locals
+        traceback = traceback.tb_next
+
+
 def test_long_texts_are_cut_in_the_middle():
     text = cut("a" * 100 + "b" * 100, 20)
     assert text.startswith("a" * 10)
