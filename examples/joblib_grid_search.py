@@ -5,7 +5,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-import taskloom.joblib  # registers the backend "taskloom"
+import taskloom.joblib  # noqa: F401 - registers the backend "taskloom"
 from taskloom import Client
 
 if __name__ == "__main__":

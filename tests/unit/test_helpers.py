@@ -196,7 +196,7 @@ def test_damaged_bytes_are_no_reason_to_fail():
 
 
 def test_a_rebuilt_error_keeps_no_frame_of_the_program_that_asks_for_it():
-    traceback = transported(ValueError("x")).__traceback__
+    traceback = there_and_back(ValueError("x")).__traceback__
     while traceback is not None:
         assert traceback.tb_frame.f_back is None
         assert not traceback.tb_frame.f_locals
