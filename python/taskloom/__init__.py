@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         secede,
         worker_client,
     )
+    from taskloom._loop import sync
     from taskloom._progress import progress
     from taskloom._registry import fire_and_forget, futures_of
     from taskloom.client import Client
@@ -85,6 +86,7 @@ _HOMES = {
     "progress": "taskloom._progress",
     "rejoin": _INSIDE,
     "secede": _INSIDE,
+    "sync": "taskloom._loop",
     "temp_default_client": _DEFAULT,
     "wait": "taskloom._completion",
     "worker_client": _INSIDE,
@@ -121,6 +123,7 @@ __all__ = [
     "progress",
     "rejoin",
     "secede",
+    "sync",
     "temp_default_client",
     "wait",
     "worker_client",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from taskloom.client import Client
+    from taskloom.future import Future
 
 
 class Collections:
@@ -61,6 +62,21 @@ class Collections:
             actors=actors,
             **kwargs,
         )
+
+    def futures_of(self, futures: Any) -> list[Future]:
+        """All futures inside an object; see :func:`taskloom.futures_of`."""
+        from taskloom._registry import futures_of
+
+        return futures_of(futures, client=self._self())
+
+    def normalize_collection(self, collection: Any) -> Any:
+        """The same collection, with futures in place of the tasks that this client holds.
+
+        Graphs are sent like that anyway; here it shows, and the futures stay alive with it.
+        """
+        from taskloom import _graph
+
+        return _graph.normalize(self._self(), collection)
 
     def compute(
         self,

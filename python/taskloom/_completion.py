@@ -56,10 +56,9 @@ def wait(fs: Any, timeout: Any = None, return_when: str = ALL_COMPLETED) -> Any:
 
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED):
         raise NotImplementedError(f"return_when={return_when!r} is not offered")
-    if isinstance(timeout, (str, int, float)) or timeout is None:
-        seconds = parse_seconds(timeout)
-    else:
+    if isinstance(timeout, CoreFuture):
         raise TypeError(f"timeout= takes a number or a text, not {timeout!r}: wait([f, g], …)?")
+    seconds = parse_seconds(timeout)
     futures = futures_of(fs)
     steps = _wait_steps(futures, return_when)
     is_async = bool(futures) and is_asynchronous(futures[0]._client_token)

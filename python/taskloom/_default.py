@@ -50,6 +50,19 @@ def current() -> Client | None:
     return _stack[-1] if _stack else None
 
 
+def client_of_context() -> Client:
+    """The client of the task that runs here, or the program's own.
+
+    Raises
+    ------
+    ValueError
+        There is no client: create one.
+    """
+    from taskloom._inside import get_client
+
+    return get_client()
+
+
 def default_client(c: Client | None = None) -> Client:
     """The default client, or ``c`` when it is given.
 

@@ -194,6 +194,19 @@ def persist(
     return results[0] if single else results
 
 
+def normalize(client: Client, collection: Any) -> Any:
+    """The collection with futures of the client in place of tasks under the same keys."""
+    if not is_dask_collection(collection):
+        raise TypeError(f"a dask collection is needed, not {type(collection).__name__}")
+    tasks = _dict_of(collection.__dask_graph__())
+    held = {key: client._core.find(key) for key in tasks}
+    known = {key: future for key, future in held.items() if future is not None}
+    if not known:
+        return collection
+    rebuild, state = collection.__dask_postpersist__()
+    return rebuild({**tasks, **known}, *state)
+
+
 def _sequence(expr: Any, length: int) -> list[Any]:
     """The expressions of a sequence of `length` collections, where optimising kept it one."""
     operands = list(expr.operands)

@@ -150,11 +150,11 @@ class Information:
             info["workers"] = dict(list(info["workers"].items())[:n_workers])
         return info
 
-    def nthreads(self, workers: Any = None) -> Any:
+    def nthreads(self, workers: Any = None, **kwargs: Any) -> Any:
         """Number of threads of each worker: ``{address: n}``."""
         return self._drive(self._nthreads_steps(workers))
 
-    def ncores(self, workers: Any = None) -> Any:
+    def ncores(self, workers: Any = None, **kwargs: Any) -> Any:
         """The same as :meth:`nthreads`."""
         return self.nthreads(workers)
 

@@ -11,6 +11,38 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def sync(
+    loop: Any, func: Callable[..., Any], *args: Any, callback_timeout: Any = None, **kwargs: Any
+) -> Any:
+    """Run a coroutine function on a loop of another thread; block for its result.
+
+    Parameters
+    ----------
+    loop : ``client.loop``, a tornado ``IOLoop`` or an asyncio loop
+    callback_timeout : seconds, or a text such as ``'1 s'``
+
+    Raises
+    ------
+    TimeoutError
+        The coroutine is not done in time; it is cancelled.
+    RuntimeError
+        It is the loop of the calling thread, which would wait for itself.
+    """
+    from taskloom._drive import running_loop
+    from taskloom.utils import parse_seconds
+
+    asyncio_loop = getattr(loop, "asyncio_loop", loop)
+    if asyncio_loop is running_loop():
+        raise RuntimeError("cannot block on the running event loop: await the coroutine")
+    coroutine = limited(func(*args, **kwargs), parse_seconds(callback_timeout))
+    return asyncio.run_coroutine_threadsafe(coroutine, asyncio_loop).result()
+
+
+async def limited(awaitable: Any, timeout: float | None) -> Any:
+    """The result of an awaitable, or ``TimeoutError`` after so many seconds."""
+    return await asyncio.wait_for(awaitable, timeout)
+
+
 class LoopShim:
     """An asyncio loop with the methods of a tornado ``IOLoop`` that programs use.
 
@@ -70,8 +102,7 @@ class LoopShim:
 
     def run_sync(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run a coroutine function on the loop from another thread; block for its result."""
-        coroutine = function(*args, **kwargs)
-        return asyncio.run_coroutine_threadsafe(coroutine, self.asyncio_loop).result()
+        return sync(self, function, *args, **kwargs)
 
     def close(self) -> None:
         """End the loop if it runs on a thread of its own."""

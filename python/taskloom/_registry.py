@@ -73,7 +73,12 @@ def client_for_address(address: str) -> Client:
 
 
 def futures_of(o: Any, client: Client | None = None) -> list[Future]:
-    """All futures inside an object: containers, and dask collections after ``persist``."""
+    """All futures inside an object: containers, and dask collections after ``persist``.
+
+    Parameters
+    ----------
+    client : accepted; futures know their client
+    """
     found: list[Future] = []
     _collect(o, found, 0)
     unique = {id(future): future for future in found}

@@ -7,11 +7,13 @@ import sys
 
 from taskloom import _default, _registry
 from taskloom._collections import Collections
+from taskloom._connecting import SchedulerFile, refuse_unoffered
 from taskloom._drive import run, run_async, running_loop
 from taskloom._information import Information
 from taskloom._nesting import find_futures, replace_futures
 from taskloom._options import make_options, refuse_actors, worker_names
 from taskloom._registry import fire_and_forget, futures_of
+from taskloom._replay import Replay
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -39,7 +41,7 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Collections, Information):
+class Client(Collections, Information, Replay):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -51,19 +53,23 @@ class Client(Collections, Information):
         other keywords and closed with the client.
     loop : tornado IOLoop or None
         Accepted for programs written for Dask; the loop that runs is used.
-    timeout : float or str, default 30 s
-        How long connecting may take.
+    timeout : float, str or timedelta
+        How long connecting may take; by default the setting
+        ``distributed.comm.timeouts.connect`` of dask, else 30 s.
     set_as_default : bool, default True
         Make this client the default one, of dask too, until it is closed.
     scheduler_file : str, optional
         File in which a scheduler wrote its address.
     security : not offered yet
+        Connections prove a shared token (``TASKLOOM_TOKEN``).
     asynchronous : bool, default False
         Methods that need an answer return awaitables.
     name : str, optional
         Shown in ``scheduler_info`` and in logs.
-    heartbeat_interval, direct_to_workers : accepted and not needed
-        Liveness is the connection's own, and data always take the direct way.
+    heartbeat_interval, direct_to_workers, connection_limit : accepted and not needed
+        Liveness is the connection's own, data always take the direct way, and a peer has one
+        connection.
+    serializers, deserializers, extensions : not offered
     strict_keys : bool, default False
         Reusing a live key for other work is a ``KeyCollisionError`` in place of a warning.
     **kwargs : for :class:`~taskloom.LocalCluster`
@@ -74,6 +80,8 @@ class Client(Collections, Information):
         No scheduler answers, or it refuses this client.
     ValueError
         Keywords for a cluster beside an address.
+    NotImplementedError
+        A keyword that is not offered, with what to do instead.
 
     Examples
     --------
@@ -94,16 +102,16 @@ class Client(Collections, Information):
         asynchronous: bool = False,
         name: str | None = None,
         heartbeat_interval: Any = None,
+        serializers: Any = None,
+        deserializers: Any = None,
+        extensions: Any = None,
         direct_to_workers: bool | None = None,
+        connection_limit: int = 512,
         *,
         strict_keys: bool = False,
         **kwargs: Any,
     ) -> None:
-        if security:
-            raise NotImplementedError(
-                "security= is not offered yet: connections prove the shared token "
-                "(TASKLOOM_TOKEN); TLS comes later"
-            )
+        refuse_unoffered(security, serializers, deserializers, extensions)
         self.status = "connecting"
         self.name = name
         self.cluster: Any = None
@@ -115,14 +123,15 @@ class Client(Collections, Information):
         self._asynchronous = bool(asynchronous)
         self._owns_cluster = False
         self._core: CoreClient = None  # type: ignore[assignment]
+        self._scope: Any = None
         self.id = f"{name or 'Client'}-{os.getpid()}-{os.urandom(6).hex()}"
         self._timeout = self._parse_timeout(timeout)
         target = self._find_target(address, scheduler_file, kwargs)
         if target is None:
             self._connect_to_own_cluster(kwargs)
-        elif isinstance(target, str) and self._asynchronous and running_loop() is not None:
+        elif self._waits_for_await(target):
             # Connecting takes time that belongs to the event loop: done by `await`.
-            self._target: str | None = target
+            self._target: str | SchedulerFile | None = target
             return
         else:
             self._connect(target)
@@ -132,6 +141,10 @@ class Client(Collections, Information):
     def _parse_timeout(timeout: Any) -> float:
         from taskloom.utils import parse_seconds
 
+        if timeout is None:
+            from taskloom._config import setting
+
+            timeout = setting("distributed.comm.timeouts.connect")
         seconds = parse_seconds(timeout)
         return 30.0 if seconds is None else seconds
 
@@ -139,12 +152,15 @@ class Client(Collections, Information):
         if address is not None and kwargs:
             raise ValueError(f"unexpected keyword arguments beside an address: {sorted(kwargs)}")
         if scheduler_file is not None:
-            return _read_scheduler_file(scheduler_file)
+            if address is not None:
+                raise ValueError("give an address or a scheduler_file, not both")
+            return SchedulerFile(scheduler_file)
         if address is None and not kwargs:
-            environ = os.environ
-            address = environ.get("TASKLOOM_SCHEDULER_ADDRESS") or environ.get(
-                "DASK_SCHEDULER_ADDRESS"
-            )
+            address = os.environ.get("TASKLOOM_SCHEDULER_ADDRESS")
+        if address is None and not kwargs:
+            from taskloom._config import setting
+
+            address = setting("scheduler-address")
         if address is None or isinstance(address, str):
             return address
         if isinstance(getattr(address, "scheduler_address", None), str):
@@ -153,6 +169,10 @@ class Client(Collections, Information):
         raise TypeError(
             f"address must be a str or a cluster with a scheduler_address, not {address!r}"
         )
+
+    def _waits_for_await(self, target: Any) -> bool:
+        is_elsewhere = isinstance(target, (str, SchedulerFile))
+        return is_elsewhere and self._asynchronous and running_loop() is not None
 
     # Connecting ---------------------------------------------------------------------------
 
@@ -168,6 +188,8 @@ class Client(Collections, Information):
             raise
 
     def _connect(self, target: Any) -> None:
+        if isinstance(target, SchedulerFile):
+            target = target.read(self._timeout)
         scheduler = getattr(target, "_core_scheduler", None)
         if scheduler is not None:
             core = scheduler.connect(self.id, Future, strict=self._strict_keys)
@@ -195,13 +217,26 @@ class Client(Collections, Information):
 
             target, self._target = self._target, None
             loop = asyncio.get_running_loop()
-            connect = _connector(target, self.id, self._timeout, self._strict_keys)
-            self._core = await loop.run_in_executor(None, connect)
-            self._scheduler_address = target
+            address, self._core = await loop.run_in_executor(None, self._connect_apart, target)
+            self._scheduler_address = address
             self._opened()
         if self._owns_cluster:
             await self.cluster
         return self
+
+    def _connect_apart(self, target: str | SchedulerFile) -> tuple[str, CoreClient]:
+        """On a thread of its own, for an asynchronous client."""
+        address = target if isinstance(target, str) else target.read(self._timeout)
+        core = CoreClient.connect(
+            address, self.id, Future, timeout=self._timeout, strict=self._strict_keys
+        )
+        return address, core
+
+    def start(self, **kwargs: Any) -> Any:
+        """Connect an asynchronous client, as ``await client`` does; nothing for others."""
+        if self._asynchronous and running_loop() is not None:
+            return self._start()
+        return None
 
     def __await__(self) -> Generator[Any, None, Client]:
         return self._start().__await__()
@@ -209,16 +244,35 @@ class Client(Collections, Information):
     def __enter__(self) -> Client:
         if self._asynchronous:
             raise TypeError("use 'async with' with an asynchronous client")
+        self._enter_scope()
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
+        self._leave_scope()
         self._close_now()
 
     async def __aenter__(self) -> Client:
-        return await self._start()
+        await self._start()
+        self._enter_scope()
+        return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
+        self._leave_scope()
         await self._close_async()
+
+    def _enter_scope(self) -> None:
+        """A default client is the current one in its ``with`` block, whatever comes later."""
+        if self._set_as_default:
+            from taskloom._scoped import scoped_client
+
+            self._scope = scoped_client.set(self)
+
+    def _leave_scope(self) -> None:
+        if self._scope is not None:
+            from taskloom._scoped import leave
+
+            scope, self._scope = self._scope, None
+            leave(scope)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Client:
         # dask's configuration holds the default client, and programs copy the configuration.
@@ -257,12 +311,44 @@ class Client(Collections, Information):
         return dict(self._core.held())
 
     def sync(
-        self, func: Callable[..., Any], *args: Any, asynchronous: Any = None, **kwargs: Any
+        self,
+        func: Callable[..., Any],
+        *args: Any,
+        asynchronous: Any = None,
+        callback_timeout: Any = None,
+        **kwargs: Any,
     ) -> Any:
-        """Run a coroutine function: awaitable with an asynchronous client, else by blocking."""
+        """Run a coroutine function: awaitable with an asynchronous client, else by blocking.
+
+        Parameters
+        ----------
+        callback_timeout : seconds, or a text such as ``'1 s'``
+
+        Raises
+        ------
+        TimeoutError
+            The coroutine is not done in time; it is cancelled.
+        """
+        from taskloom._loop import limited, sync
+        from taskloom.utils import parse_seconds
+
         if self._asynchronous if asynchronous is None else asynchronous:
-            return func(*args, **kwargs)
-        return self.loop.run_sync(func, *args, **kwargs)
+            return limited(func(*args, **kwargs), parse_seconds(callback_timeout))
+        return sync(self.loop, func, *args, callback_timeout=callback_timeout, **kwargs)
+
+    def write_scheduler_file(self, scheduler_file: str) -> None:
+        """Write the scheduler's address to a file, for ``Client(scheduler_file=…)``.
+
+        Raises
+        ------
+        ValueError
+            The scheduler can be reached from this process only.
+        """
+        import json
+
+        info = self.scheduler_info(n_workers=0)
+        with open(scheduler_file, "w", encoding="utf-8") as file:
+            json.dump({"type": info["type"], "id": info["id"], "address": info["address"]}, file)
 
     # Work ---------------------------------------------------------------------------------
 
@@ -701,23 +787,6 @@ class _as_current:
         from taskloom._scoped import scoped_client
 
         scoped_client.reset(self._token)
-
-
-def _connector(address: str, name: str, timeout: float, strict: bool) -> Callable[[], CoreClient]:
-    return lambda: CoreClient.connect(address, name, Future, timeout=timeout, strict=strict)
-
-
-def _read_scheduler_file(path: str) -> str:
-    """The address in a scheduler file; waits a moment for the file to appear."""
-    import json
-    import time
-
-    deadline = time.monotonic() + 10
-    while not os.path.exists(path) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    with open(path, encoding="utf-8") as file:
-        address = json.load(file)["address"]
-    return str(address)
 
 
 def _map_keys(key: Any, iterables: Iterable[Any]) -> tuple[list[Any] | None, str | None]:

@@ -30,6 +30,8 @@ class Future(CoreFuture):
     Attributes
     ----------
     key : the task's key
+        ``Future(key)`` and ``Future(key, client)`` make a future of a key that somebody has
+        made, or will make.
     status : ``pending``, ``finished``, ``error``, ``cancelled`` or ``lost``
     """
 
@@ -42,6 +44,17 @@ class Future(CoreFuture):
         from taskloom._registry import client_of_token
 
         return client_of_token(self._client_token)
+
+    def bind_client(self, client: Client) -> None:
+        """Accepted for programs written for Dask: a future is bound when it is made.
+
+        Raises
+        ------
+        ValueError
+            ``client`` is connected to another scheduler.
+        """
+        if client.scheduler_address != self.client.scheduler_address:
+            raise ValueError(f"the future {self.key!r} belongs to another cluster")
 
     @property
     def executor(self) -> Client:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+from taskloom._taskloom import key_split
+
+__all__ = ["format_bytes", "key_split", "parse_bytes", "parse_seconds"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.compat.programs import PROGRAMS
+from tests.compat import api_programs, programs
+
+PROGRAMS = programs.PROGRAMS + api_programs.PROGRAMS
 
 
 @pytest.fixture(scope="module")

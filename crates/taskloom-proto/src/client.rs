@@ -222,6 +222,13 @@ wire_record! {
         pub workers: Vec<String>,
     }
 
+    /// Which call to give out.
+    pub struct Replay {
+        pub key: Key,
+        /// Of the task that failed first, in place of this one.
+        pub cause: bool,
+    }
+
     pub struct RetireWorkers {
         /// As [`TaskOptions::workers`]; empty means idle ones chosen by the scheduler.
         pub workers: Vec<String>,
@@ -269,6 +276,8 @@ pub enum Question {
     Counters,
     /// `{address: {thread: [frame…]}}`: payload of the `call_stack` run on the workers.
     Executing(Vec<Key>),
+    /// `{key, functions: [payload], inputs: [key], body}`: a task's call, to be made elsewhere.
+    Replay(Replay),
 }
 
 impl crate::wire::Wire for Question {
@@ -297,6 +306,7 @@ impl crate::wire::Wire for Question {
             Self::Shutdown => put!(14),
             Self::Counters => put!(15),
             Self::Executing(p) => put!(16, p),
+            Self::Replay(p) => put!(40, p),
         }
     }
 
@@ -320,6 +330,7 @@ impl crate::wire::Wire for Question {
             14 => Self::Shutdown,
             15 => Self::Counters,
             16 => Self::Executing(Wire::read(reader)?),
+            40 => Self::Replay(Wire::read(reader)?),
             tag => return Err(crate::wire::DecodeError::UnknownTag { what: "question", tag }),
         })
     }

@@ -90,6 +90,16 @@ impl CoreClient {
         token_key(prefix, (u128::from(self.random) << 64) | u128::from(number))
     }
 
+    /// A reference to a key that somebody has made, or will make.
+    pub(crate) fn desire(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Held> {
+        self.check_open(py)?;
+        let key = encode_key(key)?;
+        let mut submission = self.client.submission();
+        let held = submission.desire(&key);
+        submission.flush();
+        Ok(held)
+    }
+
     /// References to futures, bound to this client if they are another's.
     pub(crate) fn hold_all(&self, futures: &[Bound<'_, CoreFuture>]) -> PyResult<Vec<Held>> {
         futures.iter().map(|future| self.hold(future.get())).collect()
@@ -225,14 +235,7 @@ impl CoreClient {
 
     /// A future of a key that somebody else made.
     fn bind<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.check_open(py)?;
-        let key = encode_key(key)?;
-        let held = {
-            let mut submission = self.client.submission();
-            let held = submission.desire(&key);
-            submission.flush();
-            held
-        };
+        let held = self.desire(py, key)?;
         self.future(py, held)
     }
 

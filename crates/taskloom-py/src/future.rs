@@ -1,5 +1,6 @@
 //! The Rust half of `taskloom.Future`: a reference to a key's entry.
 
+use crate::client::CoreClient;
 use crate::errors::{failure, released};
 use crate::gather::{GatherRounds, decode};
 use crate::keys::decode_key;
@@ -44,6 +45,18 @@ impl CoreFuture {
 }
 
 impl CoreFuture {
+    fn of_key(key: &Bound<'_, PyAny>, client: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let py = key.py();
+        let client = match client {
+            Some(client) if !client.is_none() => client.clone(),
+            _ => py.import("taskloom._default")?.call_method0("client_of_context")?,
+        };
+        let wrong = || PyTypeError::new_err("client= takes a connected taskloom Client");
+        let core = client.getattr("_core").map_err(|_| wrong())?;
+        let core = core.cast::<CoreClient>().map_err(|_| wrong())?;
+        Ok(Self(core.get().desire(py, key)?))
+    }
+
     /// A reference to a result that is still kept.
     ///
     /// # Errors
@@ -64,8 +77,13 @@ pub fn client_token(client: &Arc<Client>) -> usize {
 
 #[pymethods]
 impl CoreFuture {
+    /// Of a client's own source; or of a key, which somebody has made or will make.
     #[new]
-    fn new(source: &Bound<'_, FutureSource>) -> PyResult<Self> {
+    #[pyo3(signature = (key, client=None))]
+    fn new(key: &Bound<'_, PyAny>, client: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let Ok(source) = key.cast_exact::<FutureSource>() else {
+            return Self::of_key(key, client);
+        };
         let held = source.get().0.lock().take();
         let held = held.ok_or_else(|| PyTypeError::new_err("a source makes one future"))?;
         Ok(Self(held))

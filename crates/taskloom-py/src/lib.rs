@@ -18,6 +18,7 @@ mod neighbours;
 mod objects;
 mod options;
 mod questions;
+mod replay;
 mod running;
 mod scatter;
 mod serializer;
@@ -35,6 +36,7 @@ fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     client::register(module)?;
     graph::register(module)?;
+    replay::register(module)?;
     cli::register(module)?;
     worker::register(module)
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::Value;
 use taskloom_proto::client::{
-    Answer, Question, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
+    Answer, Question, Replay, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
 };
 use taskloom_proto::wire::{Reader, Wire};
 use taskloom_runtime::client::{PendingAnswer, Wait};
@@ -44,6 +44,9 @@ pub fn question(name: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Question
         "explain" => Question::Explain(encode_key(&item(0)?)?),
         "executing" => Question::Executing(keys_of(&item(0)?)?),
         "counters" => Question::Counters,
+        "replay" => {
+            Question::Replay(Replay { key: encode_key(&item(0)?)?, cause: item(1)?.extract()? })
+        }
         "shutdown" => Question::Shutdown,
         "locate" => {
             let handles = item(0)?.extract::<Vec<u64>>()?;

@@ -41,6 +41,7 @@ impl Scheduler {
             | Question::WaitForWorkers(_)
             | Question::Restart(_)
             | Question::RetireWorkers(_)
+            | Question::Replay(_)
             | Question::Shutdown => Value::Null,
         })
     }

@@ -16,6 +16,7 @@ mod placement;
 mod planted;
 mod questions;
 mod queue;
+mod replay;
 mod scatter;
 mod stealing;
 mod story;

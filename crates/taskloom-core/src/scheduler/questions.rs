@@ -86,6 +86,10 @@ impl Scheduler {
             Question::Restart(restart) => self.on_restart(client, id, &restart),
             Question::RetireWorkers(retire) => self.on_retire(client, id, &retire),
             Question::Shutdown => self.on_shutdown(client, id),
+            Question::Replay(ask) => {
+                let answer = self.replay(&ask);
+                self.answer(client, id, answer);
+            }
             question => {
                 let answer = self.look_up(client, question);
                 self.answer(client, id, answer);

@@ -113,7 +113,7 @@ impl Nonsense {
 
     fn question(&mut self) -> Question {
         let timeout_ns = self.number();
-        match self.below(16) {
+        match self.below(17) {
             0 => Question::WhoHas(self.list(Self::key)),
             1 => Question::HasWhat(self.words()),
             2 => Question::Story(self.key()),
@@ -142,6 +142,7 @@ impl Nonsense {
             12 => Question::Executing(self.list(Self::key)),
             13 => Question::SchedulerInfo,
             14 => Question::SizeBytes(vec![]),
+            15 => Question::Replay(Replay { key: self.key(), cause: self.below(2) == 0 }),
             _ => Question::Counters,
         }
     }

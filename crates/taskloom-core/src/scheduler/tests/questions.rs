@@ -5,7 +5,7 @@ use State::{Memory, Processing};
 use bytes::Bytes;
 use taskloom_proto::Value;
 use taskloom_proto::client::{
-    Question, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
+    Question, Replay, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
 };
 use taskloom_proto::worker::RunDone;
 use taskloom_types::Key;
@@ -306,4 +306,43 @@ fn the_scheduler_describes_itself() {
     assert_eq!((s.state("x"), s.counters().illegal_transitions), (Some(Processing), 0));
     s.done("alice", "x");
     assert_eq!(s.state("x"), Some(Memory));
+}
+
+fn replay(key: &str, cause: bool) -> Question {
+    Question::Replay(Replay { key: Key::from_text(key), cause })
+}
+
+#[test]
+fn a_call_is_given_out_to_be_made_again_elsewhere() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x"), future("y").needs(&["x"])]);
+    let call = s.ask("anna", replay("y", false));
+    let inputs = Value::List(vec![Value::Key(Key::from_text("x"))]);
+    assert_eq!(call.get("key"), Some(&Value::Key(Key::from_text("y"))));
+    assert_eq!(call.get("inputs"), Some(&inputs));
+    assert!(matches!(call.get("body"), Some(Value::Bytes(_))));
+}
+
+#[test]
+fn of_a_failure_the_call_that_failed_first_is_given_out() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x"), future("y").needs(&["x"])]);
+    s.raises("alice", "x");
+    let call = s.ask("anna", replay("y", true));
+    assert_eq!(call.get("key"), Some(&Value::Key(Key::from_text("x"))));
+}
+
+#[test]
+fn what_is_no_call_is_named() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x")]);
+    s.desire("anna", "later");
+    for (key, cause, kind) in
+        [("later", false, "no-call"), ("nobody", false, "unknown"), ("x", true, "no-error")]
+    {
+        s.request("anna", replay(key, cause));
+        let answer = s.answer().unwrap();
+        assert_eq!(answer.error_kind, kind);
+        assert!(answer.error.contains(key), "{}", answer.error);
+    }
 }
