@@ -150,6 +150,16 @@ class as_completed:
 
     # State --------------------------------------------------------------------------------
 
+    @property
+    def futures(self) -> dict[int, Future]:
+        """The futures that are not done. Change it with :attr:`lock` held only."""
+        return self._pending
+
+    @property
+    def queue(self) -> _ReadyQueue:
+        """The futures that are done and were not given yet. Use it with :attr:`lock` held only."""
+        return _ReadyQueue(self._ready)
+
     def count(self) -> int:
         """How many futures are still to come."""
         with self.lock:
@@ -267,6 +277,19 @@ class as_completed:
                 await asyncio.wait_for(arrival, self._left())
             except TimeoutError:
                 raise TimeoutError(f"{self.count()} futures are not done in time") from None
+
+
+class _ReadyQueue:
+    """What is ready in :class:`as_completed`, with the methods of a queue that libraries use."""
+
+    def __init__(self, ready: deque[Future]) -> None:
+        self._ready = ready
+
+    def empty(self) -> bool:
+        return not self._ready
+
+    def get(self) -> Future:
+        return self._ready.popleft()
 
 
 class _Batches:

@@ -46,7 +46,7 @@ def core_of_token(token: int) -> CoreClient:
 
 def is_asynchronous(token: int) -> bool:
     client = _clients.get(token)
-    return client is not None and client._asynchronous
+    return client is not None and client.asynchronous
 
 
 def address_of_token(token: int) -> str:

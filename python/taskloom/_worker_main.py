@@ -33,6 +33,10 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
     """Run a worker until the scheduler or a signal ends it; the process's exit code."""
     global ran_worker
     ran_worker = True
+    if os.environ.get("TASKLOOM_COMPAT_DISTRIBUTED"):
+        from taskloom import compat
+
+        compat.install()
     closed, notify = os.pipe()
     core.notify_closed(notify, _END_S)
     stop = _StopSignals(supervised)

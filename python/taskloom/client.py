@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from taskloom._drive import Steps
     from taskloom._loop import LoopShim
+    from taskloom._scheduler_rpc import SchedulerQuestions
 
 __all__ = ["Client", "fire_and_forget", "futures_of"]
 
@@ -118,6 +119,8 @@ class Client(Collections, Information, Replay):
         self.direct_to_workers = direct_to_workers
         self._given_loop = loop
         self._loop_shim: LoopShim | None = None
+        #: The asyncio loop behind :attr:`loop`, once somebody has asked for it.
+        self._own_loop: Any = None
         self._strict_keys = strict_keys
         self._set_as_default = set_as_default
         self._asynchronous = bool(asynchronous)
@@ -283,8 +286,16 @@ class Client(Collections, Information, Replay):
 
     @property
     def asynchronous(self) -> bool:
-        """Whether methods that need an answer return awaitables."""
-        return self._asynchronous
+        """Whether methods that need an answer return awaitables.
+
+        So they do in any client on the thread of its own :attr:`loop`, where blocking would wait
+        for itself.
+        """
+        return self._asynchronous or self._is_on_own_loop()
+
+    def _is_on_own_loop(self) -> bool:
+        loop = self._own_loop
+        return loop is not None and loop is running_loop()
 
     @property
     def scheduler_address(self) -> str:
@@ -292,17 +303,27 @@ class Client(Collections, Information, Replay):
         return self._scheduler_address
 
     @property
+    def scheduler(self) -> SchedulerQuestions:
+        """The scheduler, for libraries that talk to it past the client's methods."""
+        from taskloom._scheduler_rpc import SchedulerQuestions
+
+        return SchedulerQuestions(self)
+
+    @property
     def loop(self) -> Any:
         """An event loop with ``add_callback``, ``call_later`` and ``asyncio_loop``.
 
         With an asynchronous client it is the loop on which the client was made.
         """
-        if self._given_loop is not None:
+        given = getattr(self._given_loop, "asyncio_loop", None)
+        if given is not None and given.is_running():
+            self._own_loop = given
             return self._given_loop
         if self._loop_shim is None:
             from taskloom._loop import LoopShim
 
             self._loop_shim = LoopShim(running_loop() if self._asynchronous else None)
+        self._own_loop = self._loop_shim.asyncio_loop
         return self._loop_shim
 
     @property
@@ -332,7 +353,7 @@ class Client(Collections, Information, Replay):
         from taskloom._loop import limited, sync
         from taskloom.utils import parse_seconds
 
-        if self._asynchronous if asynchronous is None else asynchronous:
+        if self.asynchronous if asynchronous is None else asynchronous:
             return limited(func(*args, **kwargs), parse_seconds(callback_timeout))
         return sync(self.loop, func, *args, callback_timeout=callback_timeout, **kwargs)
 
@@ -497,7 +518,7 @@ class Client(Collections, Information, Replay):
     ) -> Any:
         """Run a call: by blocking, or as a coroutine."""
         self._show_notices()
-        is_async = self._asynchronous if asynchronous is None else asynchronous
+        is_async = self.asynchronous if asynchronous is None else asynchronous
         return (run_async if is_async else run)(steps, timeout)
 
     def _show_notices(self) -> None:

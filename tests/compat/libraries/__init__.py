@@ -1,0 +1,1 @@
+"""Programs of libraries that use `distributed`; each notes facts, equal on both engines."""
