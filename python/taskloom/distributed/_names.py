@@ -50,7 +50,8 @@ PUBLIC: dict[str, str] = {
     **_own("Adaptive", "LocalCluster", "SpecCluster"),
     **_own("Event", "KilledWorker", "Lock", "MultiLock", "Queue", "Semaphore", "Variable"),
     **_own("Security", "Worker", "get_task_stream", "performance_report", "progress", "span"),
-    **_support("Status", "sync"),
+    **_support("Status"),
+    **_own("sync"),
     "CompatibleExecutor": "taskloom._executor:ClientExecutor",
     "config": "dask.config:config",
 }
@@ -102,9 +103,10 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "threadpoolexecutor": _own("rejoin", "secede"),
     "utils": {
         **_ERRORS,
+        **_own("sync"),
         **_support(
             "get_ip", "has_keyword", "import_term",
-            "iscoroutinefunction", "key_split", "log_errors", "open_port", "sync", "thread_state",
+            "iscoroutinefunction", "key_split", "log_errors", "open_port", "thread_state",
         ),
     },
     "utils_test": {

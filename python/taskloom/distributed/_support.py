@@ -11,7 +11,7 @@ import pickle
 import socket
 import sys
 import time as _time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from inspect import iscoroutinefunction as _is_coroutine_function
 from inspect import signature
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 from taskloom._taskloom import current_task_key, in_task
 from taskloom._taskloom import key_split as key_split
 from taskloom.errors import UnreachableError
-from taskloom.utils import parse_seconds
 
 LINUX = sys.platform == "linux"
 MACOS = sys.platform == "darwin"
@@ -99,24 +98,6 @@ def import_term(name: str) -> Any:
     """The object with this dotted name, such as ``json.dumps``."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute) if module else __import__(name)
-
-
-def sync(loop: Any, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-    """Run a coroutine function on a client's loop from another thread; block for its result.
-
-    Parameters
-    ----------
-    loop : ``client.loop``
-    callback_timeout : seconds, or a text, in ``kwargs``; not given to ``func``
-    """
-    import asyncio
-
-    timeout = parse_seconds(kwargs.pop("callback_timeout", None))
-
-    async def call() -> Any:
-        return await func(*args, **kwargs)
-
-    return asyncio.run_coroutine_threadsafe(call(), loop.asyncio_loop).result(timeout)
 
 
 class log_errors:
