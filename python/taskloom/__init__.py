@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taskloom._loop import sync
     from taskloom._progress import progress
     from taskloom._registry import fire_and_forget, futures_of
+    from taskloom._shown import print, warn
     from taskloom.client import Client
     from taskloom.cluster import LocalCluster
     from taskloom.errors import (
@@ -49,17 +50,30 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from taskloom.future import Future
+    from taskloom.plugin import (
+        CondaInstall,
+        Environ,
+        NannyPlugin,
+        PipInstall,
+        SchedulerPlugin,
+        UploadDirectory,
+        UploadFile,
+        WorkerPlugin,
+    )
     from taskloom.worker import Worker, get_worker
 
 _ERRORS = "taskloom.errors"
 _INSIDE = "taskloom._inside"
 _DEFAULT = "taskloom._default"
+_PLUGIN = "taskloom.plugin"
 
 #: Where each public name lives.
 _HOMES = {
     "CancelledError": _ERRORS,
     "Client": "taskloom.client",
     "ClosedClientError": _ERRORS,
+    "CondaInstall": _PLUGIN,
+    "Environ": _PLUGIN,
     "Future": "taskloom.future",
     "FutureCancelledError": _ERRORS,
     "FuturesCancelledError": _ERRORS,
@@ -67,14 +81,20 @@ _HOMES = {
     "KeyCollisionWarning": _ERRORS,
     "KilledWorker": _ERRORS,
     "LocalCluster": "taskloom.cluster",
+    "NannyPlugin": _PLUGIN,
     "NoValidWorkerError": _ERRORS,
+    "PipInstall": _PLUGIN,
     "RemoteError": _ERRORS,
     "Reschedule": _ERRORS,
     "SchedulerError": _ERRORS,
+    "SchedulerPlugin": _PLUGIN,
     "TaskloomError": _ERRORS,
     "TimeoutError": _ERRORS,
     "UnreachableError": _ERRORS,
+    "UploadDirectory": _PLUGIN,
+    "UploadFile": _PLUGIN,
     "Worker": "taskloom.worker",
+    "WorkerPlugin": _PLUGIN,
     "as_completed": "taskloom._completion",
     "default_client": _DEFAULT,
     "ensure_default_client": _DEFAULT,
@@ -83,12 +103,14 @@ _HOMES = {
     "get_client": _INSIDE,
     "get_task_metadata": _INSIDE,
     "get_worker": "taskloom.worker",
+    "print": "taskloom._shown",
     "progress": "taskloom._progress",
     "rejoin": _INSIDE,
     "secede": _INSIDE,
     "sync": "taskloom._loop",
     "temp_default_client": _DEFAULT,
     "wait": "taskloom._completion",
+    "warn": "taskloom._shown",
     "worker_client": _INSIDE,
 }
 
@@ -96,6 +118,8 @@ __all__ = [
     "CancelledError",
     "Client",
     "ClosedClientError",
+    "CondaInstall",
+    "Environ",
     "Future",
     "FutureCancelledError",
     "FuturesCancelledError",
@@ -103,14 +127,20 @@ __all__ = [
     "KeyCollisionWarning",
     "KilledWorker",
     "LocalCluster",
+    "NannyPlugin",
     "NoValidWorkerError",
+    "PipInstall",
     "RemoteError",
     "Reschedule",
     "SchedulerError",
+    "SchedulerPlugin",
     "TaskloomError",
     "TimeoutError",
     "UnreachableError",
+    "UploadDirectory",
+    "UploadFile",
     "Worker",
+    "WorkerPlugin",
     "__version__",
     "as_completed",
     "default_client",
@@ -120,12 +150,14 @@ __all__ = [
     "get_client",
     "get_task_metadata",
     "get_worker",
+    "print",
     "progress",
     "rejoin",
     "secede",
     "sync",
     "temp_default_client",
     "wait",
+    "warn",
     "worker_client",
 ]
 

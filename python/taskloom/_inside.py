@@ -22,6 +22,8 @@ _lock = threading.Lock()
 class _Target:
     """A worker's scheduler, in the form in which clients take it."""
 
+    is_of_worker = True
+
     def __init__(self, scheduler: Any) -> None:
         is_address = isinstance(scheduler, str)
         self.scheduler_address: str = scheduler if is_address else scheduler.address

@@ -79,3 +79,26 @@ async def _await(awaitable: Any) -> Any:
     if asyncio.isfuture(awaitable):
         return await awaitable
     return await awaitable
+
+
+def last_logs(n: int | None) -> tuple[tuple[str, str], ...]:
+    """The process's last log records, newest first."""
+    from taskloom._task_output import worker_log
+
+    newest = list(worker_log)[::-1]
+    return tuple(newest if n is None else newest[:n])
+
+
+def worker_state(dask_worker: Worker) -> dict[str, Any]:
+    """What a worker knows of itself, for a dump."""
+    return {
+        "address": dask_worker.address,
+        "id": dask_worker.id,
+        "status": dask_worker.status,
+        "nthreads": dask_worker.nthreads,
+        "local_directory": dask_worker.local_directory,
+        "plugins": list(dask_worker._plugins),
+        "executing": call_stack([], dask_worker),
+        "threads": [thread.name for thread in threading.enumerate()],
+        "log": last_logs(100),
+    }

@@ -57,6 +57,7 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
     except _Stop:
         stop.again = True
         _drain(worker)
+    worker._close_plugins()
     worker.remove_own_directory()
     return _exit_code(core)
 

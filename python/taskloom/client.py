@@ -9,11 +9,14 @@ from taskloom import _default, _registry
 from taskloom._collections import Collections
 from taskloom._connecting import SchedulerFile, refuse_unoffered
 from taskloom._drive import run, run_async, running_loop
+from taskloom._events import Events, forget_client, start_listening
 from taskloom._information import Information
 from taskloom._nesting import find_futures, replace_futures
+from taskloom._operations import Operations
 from taskloom._options import make_options, refuse_actors, worker_names
 from taskloom._registry import fire_and_forget, futures_of
 from taskloom._replay import Replay
+from taskloom._setups import Setups
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -42,7 +45,7 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Collections, Information, Replay):
+class Client(Collections, Information, Replay, Events, Setups, Operations):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -125,6 +128,8 @@ class Client(Collections, Information, Replay):
         self._set_as_default = set_as_default
         self._asynchronous = bool(asynchronous)
         self._owns_cluster = False
+        # A worker's own client does not print what tasks print.
+        self._shows_events = not getattr(address, "is_of_worker", False)
         self._core: CoreClient = None  # type: ignore[assignment]
         self._scope: Any = None
         self.id = f"{name or 'Client'}-{os.getpid()}-{os.urandom(6).hex()}"
@@ -211,6 +216,7 @@ class Client(Collections, Information, Replay):
         self.status = "running"
         _registry.add(self)
         _lifetime.register_client(self)
+        start_listening(self, shows=self._shows_events)
         if self._set_as_default:
             _default.push(self)
 
@@ -737,6 +743,9 @@ class Client(Collections, Information, Replay):
             return
         self.status = "closed"
         _default.remove(self)
+        if self._scheduler_plugins is not None:
+            self._scheduler_plugins.close()
+        forget_client(self)
         if self._core is not None:
             self._core.close(reason)
         if self._owns_cluster:

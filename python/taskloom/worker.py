@@ -7,16 +7,19 @@ import os
 import weakref
 from _thread import get_ident
 
+from taskloom import _task_output
 from taskloom._context import current_worker
-from taskloom._taskloom import CoreWorker, current_task_key
+from taskloom._taskloom import CoreWorker, current_task_key, log_worker_event
 
 # Not from `typing`: importing that takes as long as all the rest of a worker's start.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import FrameType
     from typing import Any
 
     from taskloom._event_loop import WorkerLoop
+    from taskloom._setups import WorkerPlugins
 
 __all__ = ["Worker", "get_worker"]
 
@@ -46,6 +49,7 @@ class Worker:
         self._client: Any = None
         self._async_client: Any = None
         self.data: dict[Any, Any] = {}
+        self._plugins_or_none: WorkerPlugins | None = None
         #: The address, or the scheduler of this process, that :meth:`start` was given.
         self.scheduler: Any = None
         core.set_owner(self)
@@ -66,7 +70,12 @@ class Worker:
         """
         # Before the start: a task that runs at once may want a client.
         self.scheduler = scheduler
-        self._core.start(scheduler)
+        _task_output.install()
+        try:
+            self._core.start(scheduler)
+        except BaseException:
+            _task_output.uninstall()
+            raise
         _running.add(self)
 
     @property
@@ -162,7 +171,10 @@ class Worker:
 
     def close(self, reason: str = "the worker was closed") -> None:
         """Leave the cluster. Tasks that run are not waited for; results here are lost."""
-        _running.discard(self)
+        if self in _running:
+            _running.discard(self)
+            self._close_plugins()
+            _task_output.uninstall()
         for client in (self._client, self._async_client):
             if client is not None:
                 # Not by its own `close`, which belongs to the loop of an asynchronous client.
@@ -176,6 +188,35 @@ class Worker:
             if thread.ident != get_ident():
                 thread.join(deadline)
         self.remove_own_directory()
+
+    @property
+    def plugins(self) -> dict[str, Any]:
+        """The plugins of this worker, by name."""
+        return self._plugins
+
+    @property
+    def _plugins(self) -> WorkerPlugins:
+        if self._plugins_or_none is None:
+            from taskloom._setups import WorkerPlugins
+
+            self._plugins_or_none = WorkerPlugins(self)
+        return self._plugins_or_none
+
+    def _tell_plugins(self, key: Any, start: str, finish: str) -> None:
+        """Called when tasks start and end, while a plugin watches them."""
+        if self._plugins_or_none is not None:
+            self._plugins_or_none.tell(key, start, finish)
+
+    def _close_plugins(self) -> None:
+        if self._plugins_or_none is not None:
+            self._plugins_or_none.close()
+
+    def log_event(self, topic: str | Collection[str], msg: Any) -> None:
+        """Record an event under one or more topics, see ``Client.log_event``."""
+        from taskloom._events import topics_of
+        from taskloom._taskloom import dumps
+
+        log_worker_event(self._core, topics_of(topic), dumps(msg))
 
     def remove_own_directory(self) -> None:
         """Remove :attr:`local_directory` if nobody else chose it."""

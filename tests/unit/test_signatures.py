@@ -21,7 +21,11 @@ METHODS = [
     "submit", "map", "gather", "scatter", "compute", "persist", "get", "cancel", "retry",
     "wait_for_workers", "nthreads", "ncores", "scheduler_info", "who_has", "has_what",
     "processing", "nbytes", "call_stack", "run", "close", "shutdown", "restart",
-    "retire_workers", "get_executor", "as_current",
+    "retire_workers", "get_executor", "as_current", "log_event", "get_events", "subscribe_topic",
+    "unsubscribe_topic", "register_plugin", "unregister_worker_plugin",
+    "unregister_scheduler_plugin", "register_worker_callbacks", "upload_file", "run_on_scheduler",
+    "forward_logging", "unforward_logging", "get_worker_logs", "get_scheduler_logs",
+    "get_versions", "dump_cluster_state",
 ]  # fmt: skip
 FUTURE_METHODS = [
     "result", "exception", "traceback", "cancel", "cancelled", "retry", "done", "release",

@@ -1,5 +1,6 @@
 //! Messages between a client and the scheduler.
 
+use crate::control::{ControlQuestion, EventNews, LogEvent};
 use crate::shared::{Body, ErrorInfo, TaskOptions};
 use crate::small::SmallBytes;
 use crate::value::Value;
@@ -30,6 +31,10 @@ wire_messages! {
         10 => FetchFailed(FetchFailed),
         /// A question with exactly one [`SchedulerToClient::Reply`].
         11 => Request(Request),
+        60 => LogEvent(LogEvent),
+        /// The client wants to hear of events of these topics.
+        61 => Subscribe(Vec<String>),
+        62 => Unsubscribe(Vec<String>),
     }
 }
 
@@ -50,6 +55,7 @@ wire_messages! {
         8 => Notice(Notice),
         /// The scheduler is going away; nothing more follows.
         9 => Closing(Closing),
+        60 => Event(EventNews),
     }
 }
 
@@ -278,6 +284,8 @@ pub enum Question {
     Executing(Vec<Key>),
     /// `{key, functions: [payload], inputs: [key], body}`: a task's call, to be made elsewhere.
     Replay(Replay),
+    /// About events, plugins and logs: see there.
+    Control(ControlQuestion),
 }
 
 impl crate::wire::Wire for Question {
@@ -307,6 +315,7 @@ impl crate::wire::Wire for Question {
             Self::Counters => put!(15),
             Self::Executing(p) => put!(16, p),
             Self::Replay(p) => put!(40, p),
+            Self::Control(p) => put!(60, p),
         }
     }
 
@@ -331,6 +340,7 @@ impl crate::wire::Wire for Question {
             15 => Self::Counters,
             16 => Self::Executing(Wire::read(reader)?),
             40 => Self::Replay(Wire::read(reader)?),
+            60 => Self::Control(Wire::read(reader)?),
             tag => return Err(crate::wire::DecodeError::UnknownTag { what: "question", tag }),
         })
     }

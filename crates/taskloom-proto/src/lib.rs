@@ -4,12 +4,14 @@
 //! - [`frame`]: cutting a byte stream into bounded frames.
 //! - [`handshake`]: version and token, proved both ways before anything else is read.
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection.
+//! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //!
 //! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod peer;

@@ -1,6 +1,7 @@
 //! Messages between a worker and the scheduler.
 
 use crate::client::{Closing, PeerAddress};
+use crate::control::{LogEvent, TaskLog};
 use crate::shared::{Body, ErrorInfo};
 use crate::small::SmallBytes;
 use crate::{wire_messages, wire_record};
@@ -57,6 +58,9 @@ wire_messages! {
         13 => Closing(Closing),
         /// A freed run that occupied resources has ended: they are free only now.
         14 => RunEnded(TaskAttempt),
+        60 => LogEvent(LogEvent),
+        /// What running tasks wrote.
+        61 => TaskLog(TaskLog),
     }
 }
 

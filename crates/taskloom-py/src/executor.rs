@@ -1,5 +1,6 @@
 //! Executor threads: Python threads that stay attached to the interpreter from task to task.
 
+use crate::control;
 use crate::objects::Object;
 use crate::running::{self, Called};
 use crate::worker::Inner;
@@ -122,6 +123,8 @@ fn run(
     let (task, attempt) = (execution.run.task, execution.run.attempt);
     set_key(execution.run.key.clone());
     worker.arm(slot, task, attempt);
+    let watched = control::watched_key(worker, &execution.run.key);
+    control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
     let result = running::call(py, worker, &execution);
     let outcome = match result {
         Ok(Called::Returned(value)) => running::outcome_of(&value, execution.run.flags),
@@ -130,6 +133,9 @@ fn run(
         }
         Err(error) => running::outcome_of_error(py, worker, &execution.run.key, &error),
     };
+    if let Some(end) = control::end_state(&outcome) {
+        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
+    }
     worker.disarm(slot);
     set_key(Key::default());
     outcome
@@ -200,6 +206,10 @@ pub fn finish_coroutine(
         Ok(value) => running::outcome_of(&value, detached.flags),
         Err(error) => running::outcome_of_error(py, worker, &current.key, &error),
     };
+    if let Some(end) = control::end_state(&outcome) {
+        let watched = control::watched_key(worker, &current.key);
+        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
+    }
     let run = (current.task, current.attempt);
     drop(worker.shell.finish_detached(run, detached.started, outcome));
 }

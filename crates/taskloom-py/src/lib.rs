@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod cluster;
 mod codec;
+mod control;
 mod errors;
 mod executor;
 mod functions;
@@ -38,5 +39,6 @@ fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
     graph::register(module)?;
     replay::register(module)?;
     cli::register(module)?;
+    control::register(module)?;
     worker::register(module)
 }

@@ -7,7 +7,7 @@ use crate::values::to_python;
 use crate::waiting::Rounds;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
@@ -65,17 +65,26 @@ pub fn question(name: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Question
             close: item(1)?.extract()?,
         }),
         "run" => run_question(arguments)?,
-        _ => return Err(PyValueError::new_err(format!("no such question: {name}"))),
+        _ => return crate::control::question(name, arguments),
     })
 }
 
 /// `(function, args, kwargs, workers, no_wait)`. The function travels inside the payload.
 fn run_question(arguments: &Bound<'_, PyTuple>) -> PyResult<Question> {
-    let args = arguments.get_item(1)?.cast_into::<PyTuple>()?;
-    let kwargs = arguments.get_item(2)?.cast_into::<PyDict>()?;
+    Ok(Question::RunEverywhere(RunEverywhere {
+        payload: call_payload(arguments, 0)?,
+        workers: arguments.get_item(3)?.extract()?,
+        no_wait: arguments.get_item(4)?.extract()?,
+    }))
+}
+
+/// A call for workers; `arguments` has function, args and kwargs from position `at` on.
+pub fn call_payload(arguments: &Bound<'_, PyTuple>, at: usize) -> PyResult<Bytes> {
+    let args = arguments.get_item(at + 1)?.cast_into::<PyTuple>()?;
+    let kwargs = arguments.get_item(at + 2)?.cast_into::<PyDict>()?;
     let mut writer = Writer::contiguous();
     writer.start_apply();
-    writer.object(&arguments.get_item(0)?, &mut NoDependencies)?;
+    writer.object(&arguments.get_item(at)?, &mut NoDependencies)?;
     writer.start_arguments(args.len())?;
     for argument in args.iter() {
         writer.object(&argument, &mut NoDependencies)?;
@@ -85,11 +94,7 @@ fn run_question(arguments: &Bound<'_, PyTuple>) -> PyResult<Question> {
         writer.keyword(name.extract::<&str>()?)?;
         writer.object(&value, &mut NoDependencies)?;
     }
-    Ok(Question::RunEverywhere(RunEverywhere {
-        payload: Bytes::copy_from_slice(writer.as_slice()),
-        workers: arguments.get_item(3)?.extract()?,
-        no_wait: arguments.get_item(4)?.extract()?,
-    }))
+    Ok(Bytes::copy_from_slice(writer.as_slice()))
 }
 
 /// How an answer becomes a Python object.
@@ -110,7 +115,7 @@ pub struct AnswerRounds {
 
 impl AnswerRounds {
     pub fn new(name: &str, pending: Arc<PendingAnswer>) -> Self {
-        let is_run = name == "run";
+        let is_run = matches!(name, "run" | "setup" | "end_setup");
         let reading = if is_run { Reading::RunResults } else { Reading::Plain };
         Self { pending, answer: Mutex::new(None), reading, name: name.into() }
     }

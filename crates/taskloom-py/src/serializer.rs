@@ -1,6 +1,7 @@
 //! The threads beside the executors: one does small services, one encodes values for peers.
 
 use crate::codec::{self, Work, Writer};
+use crate::control;
 use crate::executor::start_coroutine;
 use crate::objects::Object;
 use crate::running::{self, Called, KEEP_ENCODED_BYTES};
@@ -47,6 +48,8 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
 fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Object>) {
     let run = (execution.run.task, execution.run.attempt);
     let (started, key, flags) = (execution.started, execution.run.key.clone(), execution.run.flags);
+    let watched = control::watched_key(worker, &key);
+    control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
     let outcome = match running::call(py, worker, &execution) {
         Ok(Called::Returned(value)) => running::outcome_of(&value, flags),
         Ok(Called::Coroutine { coroutine, context }) => {
@@ -57,6 +60,9 @@ fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Obj
         }
         Err(error) => running::outcome_of_error(py, worker, &key, &error),
     };
+    if let Some(end) = control::end_state(&outcome) {
+        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
+    }
     drop(worker.shell.finish_detached(run, started, outcome));
 }
 

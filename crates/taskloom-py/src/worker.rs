@@ -44,6 +44,8 @@ pub struct Inner {
     serializer_started: AtomicBool,
     /// By identity of the executor thread: the key of its task, or the empty key.
     readers: Mutex<Vec<(u64, Arc<Mutex<Key>>)>>,
+    /// Whether a plugin wants to know when tasks start and end.
+    pub watches_tasks: AtomicBool,
     /// Places in the table of what runs, true where taken.
     slots: Mutex<Vec<bool>>,
     /// The supervisor's view of this process; `None` where there is no supervisor.
@@ -276,7 +278,7 @@ fn resources_of(entries: &Bound<'_, PyDict>) -> PyResult<Resources> {
 /// A worker: connection, data server, threads. The class `taskloom.worker.Worker` is its face.
 #[pyclass(frozen, weakref, module = "taskloom._taskloom")]
 pub struct CoreWorker {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl CoreWorker {
@@ -298,6 +300,7 @@ impl CoreWorker {
             threads_started: AtomicUsize::new(0),
             serializer_started: AtomicBool::new(false),
             readers: Mutex::default(),
+            watches_tasks: AtomicBool::new(false),
             slots: Mutex::default(),
             table,
         };

@@ -137,6 +137,7 @@ impl SimClient {
             }
             SchedulerToClient::Peer(_)
             | SchedulerToClient::Notice(_)
+            | SchedulerToClient::Event(_)
             | SchedulerToClient::Closing(_) => {}
         }
         Ok(todo)

@@ -58,7 +58,7 @@ impl World {
                 let workers = if self.rng.chance(30) { vec![name] } else { vec![] };
                 Question::Restart(RestartWorkers { timeout_ns: 0, workers })
             }
-            _ => Question::Counters,
+            _ => self.control_something(client),
         };
         self.ask(client, question, Vec::new());
     }

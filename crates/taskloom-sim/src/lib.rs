@@ -13,6 +13,7 @@
 
 mod agenda;
 mod client;
+mod control;
 mod ending;
 mod people;
 mod processes;

@@ -198,6 +198,7 @@ impl World {
     }
 
     fn thread_started(&mut self, number: WorkerNo, thread: &Thread) {
+        self.write_log(number, thread.run.task, thread.run.attempt);
         let (task, attempt) = (thread.run.task, thread.run.attempt);
         let duration = u64::from(thread.call.duration_us);
         if thread.call.behaviour == Behaviour::Secede {

@@ -4,6 +4,7 @@ use super::task::{Kind, State, mark};
 use super::transitions::{DropReason, Step};
 use super::{Map, Scheduler, Set};
 use std::sync::Arc;
+use taskloom_proto::Value;
 use taskloom_proto::client::{
     Cancel, ClientToScheduler, Desire, FetchFailed, KeysCancelled, RegisterClient,
     SchedulerToClient,
@@ -58,6 +59,9 @@ impl Scheduler {
             ClientToScheduler::Detach(list) => self.on_detach(client, &list.handles),
             ClientToScheduler::FetchFailed(failed) => self.on_fetch_failed(client, &failed),
             ClientToScheduler::Request(request) => self.on_request(client, request),
+            ClientToScheduler::LogEvent(event) => self.on_log_event(event),
+            ClientToScheduler::Subscribe(topics) => self.on_subscribe(client, topics),
+            ClientToScheduler::Unsubscribe(topics) => self.on_unsubscribe(client, &topics),
         }
     }
 
@@ -72,7 +76,9 @@ impl Scheduler {
             last_action: usize::MAX,
             ..ClientRecord::default()
         };
+        let name = Value::from(record.name.clone());
         self.clients.insert(client, record);
+        self.announce("add-client", [("client", name)]);
     }
 
     /// All that only this client wanted goes.
@@ -89,6 +95,8 @@ impl Scheduler {
         self.run_steps();
         self.release_client_functions(&record.functions);
         self.forget_questions_of(client);
+        self.forget_subscriptions_of(client);
+        self.announce("remove-client", [("client", Value::from(record.name))]);
     }
 
     fn task_of(&self, client: ClientId, handle: Handle) -> Option<u32> {

@@ -2,13 +2,21 @@
 
 use super::Scheduler;
 use super::task::{State, TaskRecord, mark};
-use super::worker_table::WorkerSlot;
+use super::worker_table::{WorkerRecord, WorkerSlot};
 use taskloom_proto::Value;
 use taskloom_proto::client::{Answer, Question};
 use taskloom_types::{ClientId, Handle, Key};
 
 fn list<T: Into<Value>>(items: impl IntoIterator<Item = T>) -> Value {
     Value::List(items.into_iter().map(Into::into).collect())
+}
+
+fn status_of(worker: &WorkerRecord) -> &'static str {
+    match worker {
+        WorkerRecord { leaving: true, .. } => "closing",
+        WorkerRecord { preparing: true, .. } => "preparing",
+        _ => "running",
+    }
 }
 
 impl Scheduler {
@@ -42,7 +50,8 @@ impl Scheduler {
             | Question::Restart(_)
             | Question::RetireWorkers(_)
             | Question::Replay(_)
-            | Question::Shutdown => Value::Null,
+            | Question::Shutdown
+            | Question::Control(_) => Value::Null,
         })
     }
 
@@ -87,6 +96,7 @@ impl Scheduler {
             ("type", Value::from("Scheduler")),
             ("id", Value::from(format!("Scheduler-{:016x}", self.epoch))),
             ("address", Value::from(self.config.address.as_str())),
+            ("version", Value::from(env!("CARGO_PKG_VERSION"))),
             ("workers", workers),
             ("n_workers", Value::from(self.workers.len())),
             ("clients", list(self.clients.values().map(|client| client.name.clone()))),
@@ -123,7 +133,7 @@ impl Scheduler {
             ("resources", Value::Map(resources)),
             ("local_directory", Value::from(info.local_directory.as_str())),
             ("supervised", Value::from(info.supervised)),
-            ("status", Value::from(if worker.leaving { "closing" } else { "running" })),
+            ("status", Value::from(status_of(worker))),
             ("version", Value::from(info.version.as_str())),
             ("occupancy_s", Value::from(worker.occupancy_ns as f64 / 1e9)),
             ("last_seen_s", Value::from(self.now.since(worker.last_seen) as f64 / 1e9)),

@@ -7,10 +7,16 @@
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
 //! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
+//! - `events`, `setups`, `task_logs`, `control`, `dump`: for those who operate the cluster;
+//!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
 mod clients;
+mod control;
+mod dump;
+mod events;
 mod info;
+mod journal;
 mod outbox;
 mod placement;
 mod planted;
@@ -18,11 +24,13 @@ mod questions;
 mod queue;
 mod replay;
 mod scatter;
+mod setups;
 mod stealing;
 mod story;
 mod submit;
 mod suspects;
 mod task;
+mod task_logs;
 mod transitions;
 mod validate;
 mod worker_table;
@@ -160,6 +168,9 @@ pub struct Scheduler {
     suspects: Suspects,
     questions: questions::OpenQuestions,
     scatters: scatter::Scatters,
+    events: events::Events,
+    setups: setups::Setups,
+    task_logs: task_logs::TaskLogs,
     /// Consequences that are still to be drawn; empty between events.
     steps: Vec<Step>,
     outbox: Outbox,
@@ -200,6 +211,9 @@ impl Scheduler {
             suspects: Suspects::default(),
             questions: questions::OpenQuestions::default(),
             scatters: scatter::Scatters::default(),
+            events: events::Events::default(),
+            setups: setups::Setups::default(),
+            task_logs: task_logs::TaskLogs::default(),
             steps: Vec::new(),
             outbox: Outbox::default(),
             story: StoryBook::default(),
@@ -268,6 +282,7 @@ impl Scheduler {
             self.place();
         }
         self.answer_open_questions();
+        self.tell_transitions();
         self.last_poll = self.now;
         self.outbox.drain()
     }

@@ -1,7 +1,7 @@
 //! Requests of clients. Some are answered at once, some when something has happened.
 
 use super::clients::ClientRecord;
-use super::worker_table::WorkerSlot;
+use super::worker_table::{WorkerRecord, WorkerSlot};
 use super::{Action, Scheduler};
 use bytes::Bytes;
 use taskloom_proto::Value;
@@ -64,6 +64,12 @@ pub struct OpenQuestions {
 }
 
 impl OpenQuestions {
+    /// A number for a call on workers.
+    pub fn next_run(&mut self) -> u64 {
+        self.last_run += 1;
+        self.last_run
+    }
+
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.waits.iter().filter_map(|wait| wait.until).min()
     }
@@ -90,6 +96,7 @@ impl Scheduler {
                 let answer = self.replay(&ask);
                 self.answer(client, id, answer);
             }
+            Question::Control(question) => self.on_control(client, id, question),
             question => {
                 let answer = self.look_up(client, question);
                 self.answer(client, id, answer);
@@ -97,15 +104,14 @@ impl Scheduler {
         }
     }
 
-    fn on_run_everywhere(&mut self, client: ClientId, request: u64, run: RunEverywhere) {
+    pub(super) fn on_run_everywhere(&mut self, client: ClientId, request: u64, run: RunEverywhere) {
         let slots = self.workers.called(&run.workers);
         if slots.is_empty() && !run.workers.is_empty() {
             let message = format!("none of the workers {:?} is connected", run.workers);
             self.answer(client, request, Answer::failed("unknown", message));
             return;
         }
-        self.questions.last_run += 1;
-        let number = self.questions.last_run;
+        let number = self.questions.next_run();
         for slot in &slots {
             let call = RunCall { request: number, payload: run.payload.clone() };
             self.outbox.send_worker(&mut self.workers[*slot], SchedulerToWorker::Run(call));
@@ -119,7 +125,9 @@ impl Scheduler {
     }
 
     pub(super) fn on_run_done(&mut self, slot: WorkerSlot, done: RunDone) {
-        self.add_run_answer(slot, Some(done.request), done.ok, done.payload);
+        if !self.on_setup_done(slot, &done) {
+            self.add_run_answer(slot, Some(done.request), done.ok, done.payload);
+        }
     }
 
     /// A worker left: its part of open calls is answered with an error (no payload).
@@ -163,6 +171,8 @@ impl Scheduler {
         }
         if restart.workers.is_empty() {
             self.forget_everything("scheduler-restart", "the cluster was restarted by a client");
+            self.log("INFO", "restart: all tasks are forgotten".into());
+            self.announce("restart", []);
         }
         let mut names = Vec::new();
         let mut newest = WorkerNo(0);
@@ -267,14 +277,16 @@ impl Scheduler {
     fn come_true(&self, condition: &Condition) -> Option<Value> {
         match condition {
             Condition::Workers(count) => {
-                let running = self.workers.iter().filter(|worker| !worker.leaving).count();
+                let is_ready = |w: &&WorkerRecord| !w.leaving && !w.preparing;
+                let running = self.workers.iter().filter(is_ready).count();
                 (running >= *count).then_some(Value::Null)
             }
             Condition::Restarted { names, newer_than } => {
                 let is_back = |name: &String| {
-                    self.workers
-                        .iter()
-                        .any(|worker| worker.info.name == *name && worker.number > *newer_than)
+                    self.workers.iter().any(|worker| {
+                        let is_new = worker.number > *newer_than && !worker.preparing;
+                        is_new && worker.info.name == *name
+                    })
                 };
                 names.iter().all(is_back).then_some(Value::Null)
             }

@@ -72,6 +72,9 @@ impl Scheduler {
         self.state_counts[to as usize] += 1;
         let worker = self.workers.get(task.worker).map_or(WorkerNo(0), |worker| worker.number);
         self.story.record(&task.key, self.now, from, to, worker);
+        if self.events.are_transitions_wanted {
+            self.note_transition(index, from, to.name());
+        }
     }
 
     /// released → waiting, and on to queued when nothing is missing.
@@ -375,6 +378,9 @@ impl Scheduler {
             }
         }
         self.state_counts[state as usize] -= 1;
+        if self.events.are_transitions_wanted {
+            self.note_transition(index, state, "forgotten");
+        }
         self.tasks.remove(index);
         self.prefixes.release(prefix);
         if self.classes.release(class) {

@@ -19,6 +19,12 @@ impl Scheduler {
         self.tasks.iter().try_for_each(|index| self.validate_task(index, &uses))?;
         self.validate_counts()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
+        self.validate_setups()?;
+        self.events.validate()?;
+        if self.events.subscribers().any(|client| !self.clients.contains_key(&client)) {
+            return Err("a client that is gone is subscribed".into());
+        }
+        self.task_logs.validate()?;
         self.validate_clients()
     }
 

@@ -47,6 +47,8 @@ pub struct WorkerRecord {
     /// Gets no new tasks: reserved for a suspect, or about to leave.
     pub reserved: bool,
     pub leaving: bool,
+    /// Makes the calls that come before its first task.
+    pub preparing: bool,
     /// Whether its end was asked for: then nothing that ran there is to blame.
     pub end_expected: bool,
     /// Whether it is in the list of workers that look for work.
@@ -77,6 +79,7 @@ impl WorkerRecord {
             classes: Vec::new(),
             reserved: false,
             leaving: false,
+            preparing: false,
             end_expected: false,
             is_spare: false,
             last_action: usize::MAX,
@@ -94,7 +97,7 @@ impl WorkerRecord {
     }
 
     pub fn takes_work(&self) -> bool {
-        !self.reserved && !self.leaving
+        !self.reserved && !self.leaving && !self.preparing
     }
 
     /// Whether a user's word for a worker means this one.

@@ -68,6 +68,8 @@ impl Scheduler {
             WorkerToScheduler::Heartbeat(heartbeat) => self.on_heartbeat(slot, heartbeat),
             WorkerToScheduler::RunDone(done) => self.on_run_done(slot, done),
             WorkerToScheduler::RunEnded(run) => self.end_ghost(slot, run.task, run.attempt),
+            WorkerToScheduler::LogEvent(event) => self.on_log_event(event),
+            WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -95,8 +97,10 @@ impl Scheduler {
         let registered = Registered { worker: number, heartbeat_ms };
         self.outbox.send_worker(&mut worker, SchedulerToWorker::Registered(registered));
         let slot = self.workers.insert(worker);
+        self.begin_preparation(slot);
         self.refresh_classes();
         self.mark_spare(slot);
+        self.announce_worker("add-worker", slot);
         self.place_waiting_scatters();
     }
 
@@ -307,6 +311,8 @@ impl Scheduler {
         self.spare.retain(|other| *other != slot);
         self.forget_scatters_to(slot);
         self.forget_run_on(slot);
+        self.forget_preparation_of(slot);
+        self.announce_worker("remove-worker", slot);
         self.workers.remove(slot);
         self.run_steps();
     }

@@ -95,6 +95,7 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
         }
         SchedulerToClient::Reply(reply) => on_reply(table, reply, fired),
         SchedulerToClient::Notice(notice) => client.add_notice(Notice::Message(notice.message)),
+        SchedulerToClient::Event(news) => client.events.add(news),
         // The connection's end follows, and brings the reason again.
         SchedulerToClient::Closing(_) => {}
     }

@@ -7,6 +7,7 @@
 //! - [`Gather`], [`Scatter`]: values from and to workers.
 
 mod entry;
+mod events;
 mod gather;
 mod inbox;
 mod scatter;
@@ -107,6 +108,7 @@ pub struct Client {
     release_timer: AtomicBool,
     last_submission: AtomicU64,
     notices: Mutex<Vec<Notice>>,
+    events: events::EventInbox,
     has_notices: AtomicBool,
     /// Why the connection is closed.
     closed: Mutex<Option<String>>,
@@ -133,6 +135,7 @@ impl Client {
             release_timer: AtomicBool::new(false),
             last_submission: AtomicU64::new(0),
             notices: Mutex::default(),
+            events: events::EventInbox::default(),
             has_notices: AtomicBool::new(false),
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),

@@ -77,6 +77,7 @@ impl<O: LocalObject> WorkerShell<O> {
         let mut state = self.state.lock();
         if let (Some(outcome), Some(run)) = (outcome, seat.run.take()) {
             self.leave(&mut state, run);
+            self.logs.move_to(now, &mut state.outbox);
             state.finish(now, run.task, run.attempt, run.started, outcome);
         }
         let next = self.take(&mut state, seat, now);
@@ -242,6 +243,7 @@ impl<O: LocalObject> WorkerShell<O> {
     ) -> Vec<Value<O>> {
         let now = self.now();
         let mut state = self.state.lock();
+        self.logs.move_to(now, &mut state.outbox);
         state.finish(now, run.0, run.1, started, outcome);
         let garbage = std::mem::take(&mut state.garbage);
         self.release(state, now);

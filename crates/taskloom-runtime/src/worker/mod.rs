@@ -5,6 +5,7 @@
 //! - [`inbound`]: the scheduler's messages, peers' requests and answers.
 //! - [`values`]: what is here, as objects or as bytes.
 //! - [`slots`], [`outbox`], [`jobs`]: who may run, what is to be sent, what needs the language.
+//! - [`logs`]: what tasks write.
 //!
 //! The shell does not know which language tasks are written in: objects are a type parameter.
 //! No lock is held while a thread waits for the language, so heartbeats and data are served
@@ -13,6 +14,7 @@
 mod execute;
 mod inbound;
 mod jobs;
+mod logs;
 mod outbox;
 mod process;
 mod slots;
@@ -108,6 +110,7 @@ pub struct WorkerShell<O: LocalObject> {
     heartbeat: Mutex<Option<Timer>>,
     deadline_armed: Mutex<bool>,
     jobs: JobQueue<Job>,
+    logs: logs::TaskLogs,
     to_serialize: JobQueue<Serve<O>>,
     on_closed: Mutex<Option<OnClosed>>,
 }
@@ -133,6 +136,7 @@ impl<O: LocalObject> WorkerShell<O> {
             heartbeat: Mutex::new(None),
             deadline_armed: Mutex::new(false),
             jobs: JobQueue::default(),
+            logs: logs::TaskLogs::default(),
             to_serialize: JobQueue::default(),
             on_closed: Mutex::new(None),
         })

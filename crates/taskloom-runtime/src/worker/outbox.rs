@@ -40,6 +40,13 @@ impl Outbox {
         }
     }
 
+    /// Adds a message that may wait as results may.
+    pub(super) fn push_unhurried(&mut self, now: Nanos, message: WorkerToScheduler, bytes: usize) {
+        self.bytes += bytes;
+        self.oldest.get_or_insert(now);
+        self.messages.push(message);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }

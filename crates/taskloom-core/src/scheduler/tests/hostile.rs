@@ -4,6 +4,7 @@
 use super::*;
 use bytes::Bytes;
 use taskloom_proto::client::*;
+use taskloom_proto::control::*;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
 use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes, TaskOptions};
@@ -113,7 +114,7 @@ impl Nonsense {
 
     fn question(&mut self) -> Question {
         let timeout_ns = self.number();
-        match self.below(17) {
+        match self.below(20) {
             0 => Question::WhoHas(self.list(Self::key)),
             1 => Question::HasWhat(self.words()),
             2 => Question::Story(self.key()),
@@ -143,12 +144,35 @@ impl Nonsense {
             13 => Question::SchedulerInfo,
             14 => Question::SizeBytes(vec![]),
             15 => Question::Replay(Replay { key: self.key(), cause: self.below(2) == 0 }),
+            16..=18 => Question::Control(self.control_question()),
             _ => Question::Counters,
         }
     }
 
+    fn control_question(&mut self) -> ControlQuestion {
+        let name = format!("setup-{}", self.below(3));
+        match self.below(6) {
+            0 => ControlQuestion::Setup(Setup { name, ..Setup::default() }),
+            1 => ControlQuestion::EndSetup(EndSetup { name, ..EndSetup::default() }),
+            2 => ControlQuestion::Events(None),
+            3 => ControlQuestion::TaskLogs(self.list(Self::key)),
+            4 => ControlQuestion::SchedulerLog,
+            _ => ControlQuestion::Dump,
+        }
+    }
+
+    fn topics(&mut self) -> Vec<String> {
+        self.list(|n| ["all", "transitions", "x"][n.below(3) as usize].to_string())
+    }
+
     fn from_client(&mut self) -> ClientToScheduler {
-        match self.below(14) {
+        match self.below(17) {
+            14 => ClientToScheduler::Subscribe(self.topics()),
+            15 => ClientToScheduler::Unsubscribe(self.topics()),
+            16 => {
+                let topics = self.topics();
+                ClientToScheduler::LogEvent(LogEvent { topics, ..LogEvent::default() })
+            }
             0 => ClientToScheduler::Register(RegisterClient::default()),
             1 => ClientToScheduler::RegisterFunction(RegisterFunction {
                 id: FunctionId(u128::from(self.below(3))),
@@ -180,7 +204,16 @@ impl Nonsense {
     }
 
     fn from_worker(&mut self) -> WorkerToScheduler {
-        match self.below(16) {
+        match self.below(18) {
+            16 => {
+                let TaskAttempt { task, attempt } = self.run();
+                let records = self.list(|_| LogRecord::default());
+                WorkerToScheduler::TaskLog(TaskLog { task, attempt, records })
+            }
+            17 => {
+                let topics = self.topics();
+                WorkerToScheduler::LogEvent(LogEvent { topics, ..LogEvent::default() })
+            }
             0..=1 => WorkerToScheduler::Register(RegisterWorker {
                 name: format!("worker-{}", self.below(5)),
                 nthreads: self.number() as u32,
@@ -308,7 +341,17 @@ fn serves_those_who_behave(scheduler: &mut Scheduler, now: Nanos) {
     say(scheduler, ClientToScheduler::Submit(batch));
     for _ in 0..100 {
         for action in scheduler.poll(now) {
-            let Action::ToWorker(to, SchedulerToWorker::Compute(tasks)) = action else { continue };
+            let (to, tasks) = match action {
+                Action::ToWorker(to, SchedulerToWorker::Compute(tasks)) => (to, tasks),
+                // The calls before its first task.
+                Action::ToWorker(to, SchedulerToWorker::Run(call)) => {
+                    let done = RunDone { request: call.request, ..RunDone::default() };
+                    let message = WorkerToScheduler::RunDone(done);
+                    scheduler.handle(now, Event::WorkerMessage { worker: to, message });
+                    continue;
+                }
+                _ => continue,
+            };
             let done = |task: ComputeTask| TaskDone {
                 task: task.task,
                 attempt: task.attempt,

@@ -7,6 +7,7 @@ mod words;
 
 mod cancel;
 mod collisions;
+mod control;
 mod errors;
 mod functions;
 mod history;

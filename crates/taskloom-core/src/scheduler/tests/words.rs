@@ -211,6 +211,7 @@ impl Words {
             }
             SchedulerToClient::Notice(notice) => lines.push(format!("{name}: {}", notice.message)),
             SchedulerToClient::Closing(_) => lines.push(format!("{name} sees the end")),
+            SchedulerToClient::Event(news) => lines.push(format!("{name} hears {}", news.topic)),
         }
     }
 

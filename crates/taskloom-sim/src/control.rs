@@ -1,0 +1,45 @@
+//! Events, plugins and logs in a simulated cluster: what operators and tasks do beside the work.
+
+use crate::client::SimClient;
+use crate::world::World;
+use taskloom_proto::client::{ClientToScheduler, Question};
+use taskloom_proto::control::{ControlQuestion, EndSetup, LogEvent, LogRecord, Setup, TaskLog};
+use taskloom_proto::worker::WorkerToScheduler;
+use taskloom_types::{Attempt, ClientId, Key, TaskId, WorkerNo};
+
+impl World {
+    /// Something that needs no answer; then a question about control.
+    pub fn control_something(&mut self, client: ClientId) -> Question {
+        let topic = ["all", "news", "transitions"][self.rng.below(3) as usize].to_string();
+        let message = match self.rng.below(3) {
+            0 => ClientToScheduler::Subscribe(vec![topic.clone()]),
+            1 => ClientToScheduler::Unsubscribe(vec![topic.clone()]),
+            _ => {
+                let event = LogEvent { topics: vec![topic.clone()], ..LogEvent::default() };
+                ClientToScheduler::LogEvent(event)
+            }
+        };
+        if self.client(client).is_some_and(|record: &mut SimClient| record.alive) {
+            self.from_client(client, message);
+        }
+        let name = format!("setup-{}", self.rng.below(3));
+        Question::Control(match self.rng.below(8) {
+            0..=1 => ControlQuestion::Setup(Setup { name, ..Setup::default() }),
+            2 => ControlQuestion::EndSetup(EndSetup { name, ..EndSetup::default() }),
+            3 => ControlQuestion::Events(Some(topic)),
+            4 => ControlQuestion::TaskLogs(vec![Key::from_text("g0-0")]),
+            5 => ControlQuestion::SchedulerLog,
+            6 => ControlQuestion::Setups,
+            _ => ControlQuestion::Dump,
+        })
+    }
+
+    /// One run in eight writes something.
+    pub fn write_log(&mut self, number: WorkerNo, task: TaskId, attempt: Attempt) {
+        if task.index.is_multiple_of(8) {
+            let records = vec![LogRecord { text: "x\n".into(), ..LogRecord::default() }];
+            let log = TaskLog { task, attempt, records };
+            self.from_worker(number, WorkerToScheduler::TaskLog(log));
+        }
+    }
+}
