@@ -15,6 +15,7 @@ from taskloom._taskloom import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from taskloom._completion import as_completed, wait
+    from taskloom._coordination import Event, Lock, MultiLock, Semaphore
     from taskloom._default import (
         default_client,
         ensure_default_client,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from taskloom._loop import sync
     from taskloom._progress import progress
     from taskloom._registry import fire_and_forget, futures_of
+    from taskloom._sharing import Queue, Variable
     from taskloom._shown import print, warn
     from taskloom.client import Client
     from taskloom.cluster import LocalCluster
@@ -65,7 +67,9 @@ if TYPE_CHECKING:
 _ERRORS = "taskloom.errors"
 _INSIDE = "taskloom._inside"
 _DEFAULT = "taskloom._default"
+_COORDINATION = "taskloom._coordination"
 _PLUGIN = "taskloom.plugin"
+_SHARING = "taskloom._sharing"
 
 #: Where each public name lives.
 _HOMES = {
@@ -74,6 +78,7 @@ _HOMES = {
     "ClosedClientError": _ERRORS,
     "CondaInstall": _PLUGIN,
     "Environ": _PLUGIN,
+    "Event": _COORDINATION,
     "Future": "taskloom.future",
     "FutureCancelledError": _ERRORS,
     "FuturesCancelledError": _ERRORS,
@@ -81,18 +86,23 @@ _HOMES = {
     "KeyCollisionWarning": _ERRORS,
     "KilledWorker": _ERRORS,
     "LocalCluster": "taskloom.cluster",
+    "Lock": _COORDINATION,
+    "MultiLock": _COORDINATION,
     "NannyPlugin": _PLUGIN,
     "NoValidWorkerError": _ERRORS,
     "PipInstall": _PLUGIN,
+    "Queue": _SHARING,
     "RemoteError": _ERRORS,
     "Reschedule": _ERRORS,
     "SchedulerError": _ERRORS,
     "SchedulerPlugin": _PLUGIN,
+    "Semaphore": _COORDINATION,
     "TaskloomError": _ERRORS,
     "TimeoutError": _ERRORS,
     "UnreachableError": _ERRORS,
     "UploadDirectory": _PLUGIN,
     "UploadFile": _PLUGIN,
+    "Variable": _SHARING,
     "Worker": "taskloom.worker",
     "WorkerPlugin": _PLUGIN,
     "as_completed": "taskloom._completion",
@@ -120,6 +130,7 @@ __all__ = [
     "ClosedClientError",
     "CondaInstall",
     "Environ",
+    "Event",
     "Future",
     "FutureCancelledError",
     "FuturesCancelledError",
@@ -127,18 +138,23 @@ __all__ = [
     "KeyCollisionWarning",
     "KilledWorker",
     "LocalCluster",
+    "Lock",
+    "MultiLock",
     "NannyPlugin",
     "NoValidWorkerError",
     "PipInstall",
+    "Queue",
     "RemoteError",
     "Reschedule",
     "SchedulerError",
     "SchedulerPlugin",
+    "Semaphore",
     "TaskloomError",
     "TimeoutError",
     "UnreachableError",
     "UploadDirectory",
     "UploadFile",
+    "Variable",
     "Worker",
     "WorkerPlugin",
     "__version__",

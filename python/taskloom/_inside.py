@@ -24,7 +24,9 @@ class _Target:
 
     is_of_worker = True
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, worker: Any) -> None:
+        scheduler = worker.scheduler
+        self._worker_address: str = worker.address
         is_address = isinstance(scheduler, str)
         self.scheduler_address: str = scheduler if is_address else scheduler.address
         self._core_scheduler = None if is_address else scheduler
@@ -46,7 +48,7 @@ def client_of_task() -> Client | None:
             from taskloom.client import Client
 
             client = Client(
-                _Target(worker.scheduler),
+                _Target(worker),
                 set_as_default=False,
                 asynchronous=asynchronous,
                 name=f"worker-{worker.name}",

@@ -55,10 +55,12 @@ def address_of_token(token: int) -> str:
 
 
 def client_for_address(address: str) -> Client:
-    """A client for an unpickled future: of the task that runs here, or one of this process."""
+    """A client for an unpickled future: the current one of this context, that of the task that
+    runs here, or one of this process."""
     from taskloom._inside import client_of_task
+    from taskloom._scoped import scoped_client
 
-    client = client_of_task()
+    client = scoped_client.get(None) or client_of_task()
     if client is not None:
         return client
     current = _default.current()

@@ -17,6 +17,7 @@ from taskloom._options import make_options, refuse_actors, worker_names
 from taskloom._registry import fire_and_forget, futures_of
 from taskloom._replay import Replay
 from taskloom._setups import Setups
+from taskloom._sharing import Sharing
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -45,7 +46,7 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Collections, Information, Replay, Events, Setups, Operations):
+class Client(Collections, Information, Replay, Events, Setups, Operations, Sharing):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -200,11 +201,18 @@ class Client(Collections, Information, Replay, Events, Setups, Operations):
             target = target.read(self._timeout)
         scheduler = getattr(target, "_core_scheduler", None)
         if scheduler is not None:
-            core = scheduler.connect(self.id, Future, strict=self._strict_keys)
+            core = scheduler.connect(
+                self.id, Future, strict=self._strict_keys, worker=_worker_of(target)
+            )
         else:
             address = target if isinstance(target, str) else target.scheduler_address
             core = CoreClient.connect(
-                address, self.id, Future, timeout=self._timeout, strict=self._strict_keys
+                address,
+                self.id,
+                Future,
+                timeout=self._timeout,
+                strict=self._strict_keys,
+                worker=_worker_of(target),
             )
         self._scheduler_address = target if isinstance(target, str) else target.scheduler_address
         self._core = core
@@ -817,6 +825,12 @@ class _as_current:
         from taskloom._scoped import scoped_client
 
         scoped_client.reset(self._token)
+
+
+def _worker_of(target: Any) -> str:
+    """The address of the worker whose tasks use a client of this target, or nothing."""
+    worker: str = getattr(target, "_worker_address", "")
+    return worker
 
 
 def _map_keys(key: Any, iterables: Iterable[Any]) -> tuple[list[Any] | None, str | None]:

@@ -1,6 +1,7 @@
 //! Messages between a client and the scheduler.
 
 use crate::control::{ControlQuestion, EventNews, LogEvent};
+use crate::coordination::{Coordination, Settle};
 use crate::shared::{Body, ErrorInfo, TaskOptions};
 use crate::small::SmallBytes;
 use crate::value::Value;
@@ -35,6 +36,8 @@ wire_messages! {
         /// The client wants to hear of events of these topics.
         61 => Subscribe(Vec<String>),
         62 => Unsubscribe(Vec<String>),
+        /// The client lets go of what a [`Coordination`] gave it, or waits for it no more.
+        48 => Settle(Settle),
     }
 }
 
@@ -65,6 +68,9 @@ wire_record! {
         pub name: String,
         /// Whether a key collision makes the submission fail instead of a warning.
         pub strict: bool,
+        /// Address of the worker whose tasks use this client; empty for others. What the client
+        /// holds is free when that worker is lost.
+        pub worker: String,
     }
 
     /// A serialized function, sent once per connection and then named by its id.
@@ -286,6 +292,8 @@ pub enum Question {
     Replay(Replay),
     /// About events, plugins and logs: see there.
     Control(ControlQuestion),
+    /// See [`Coordination`].
+    Coordinate(Coordination),
 }
 
 impl crate::wire::Wire for Question {
@@ -316,6 +324,7 @@ impl crate::wire::Wire for Question {
             Self::Executing(p) => put!(16, p),
             Self::Replay(p) => put!(40, p),
             Self::Control(p) => put!(60, p),
+            Self::Coordinate(p) => put!(48, p),
         }
     }
 
@@ -341,6 +350,7 @@ impl crate::wire::Wire for Question {
             16 => Self::Executing(Wire::read(reader)?),
             40 => Self::Replay(Wire::read(reader)?),
             60 => Self::Control(Wire::read(reader)?),
+            48 => Self::Coordinate(Wire::read(reader)?),
             tag => return Err(crate::wire::DecodeError::UnknownTag { what: "question", tag }),
         })
     }

@@ -3,6 +3,7 @@
 //! - [`wire`]: the codec, one trait and two macros; a message is written once, as a type.
 //! - [`frame`]: cutting a byte stream into bounded frames.
 //! - [`handshake`]: version and token, proved both ways before anything else is read.
+//! - [`coordination`]: what clients ask of locks, queues and other shared objects.
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //!
@@ -12,6 +13,7 @@
 
 pub mod client;
 pub mod control;
+pub mod coordination;
 pub mod frame;
 pub mod handshake;
 pub mod peer;

@@ -51,13 +51,17 @@ fn connect_error(py: Python<'_>, error: &ConnectError) -> PyErr {
 }
 
 /// What a client is made of, before it is connected.
-pub(crate) fn prepare(name: String, strict: bool) -> PyResult<(ClientConfig, Arc<IoThread>)> {
+pub(crate) fn prepare(
+    name: String,
+    strict: bool,
+    worker: String,
+) -> PyResult<(ClientConfig, Arc<IoThread>)> {
     let failed = |error: &dyn std::fmt::Display| {
         pyo3::exceptions::PyOSError::new_err(format!("cannot start a client: {error}"))
     };
     let token = load_token().map_err(|error| failed(&error))?;
     let io = IoThread::global().map_err(|error| failed(&error))?;
-    Ok((ClientConfig { name, strict, token }, io))
+    Ok((ClientConfig { name, strict, worker, token }, io))
 }
 
 impl CoreClient {
@@ -148,9 +152,9 @@ impl CoreClient {
 
 #[pymethods]
 impl CoreClient {
-    /// Connect to the scheduler at an address.
+    /// Connect to the scheduler at an address. ``worker``: the worker whose tasks use it.
     #[staticmethod]
-    #[pyo3(signature = (address, name, future_class, *, timeout=30.0, strict=false))]
+    #[pyo3(signature = (address, name, future_class, *, timeout=30.0, strict=false, worker=String::new()))]
     fn connect(
         py: Python<'_>,
         address: &str,
@@ -158,8 +162,9 @@ impl CoreClient {
         future_class: Py<PyType>,
         timeout: f64,
         strict: bool,
+        worker: String,
     ) -> PyResult<Self> {
-        let (config, io) = prepare(name, strict)?;
+        let (config, io) = prepare(name, strict, worker)?;
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::from_secs(3600));
         let options = ConnectOptions { timeout, retry: true };
         let connected = py.detach(|| Client::connect(&config, &io, address, options));
@@ -358,6 +363,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Operation>()?;
     module.add_class::<crate::aio::Bridge>()?;
     module.add_class::<crate::waiting::CompletionQueue>()?;
+    crate::coordination::register(module)?;
     module.add_class::<crate::cluster::CoreScheduler>()?;
     module.add_class::<crate::cluster::CoreSupervisor>()?;
     module.add_function(wrap_pyfunction!(crate::scatter::content_token, module)?)?;

@@ -75,19 +75,20 @@ impl CoreScheduler {
     }
 
     /// Connect a client of this process, without a socket.
-    #[pyo3(signature = (name, future_class, *, strict=false))]
+    #[pyo3(signature = (name, future_class, *, strict=false, worker=String::new()))]
     fn connect(
         &self,
         py: Python<'_>,
         name: String,
         future_class: Py<PyType>,
         strict: bool,
+        worker: String,
     ) -> PyResult<CoreClient> {
         if !self.is_running() {
             let text = "the cluster of this address is closed";
             return Err(raise(py, "UnreachableError", (text, "closed")));
         }
-        let (config, io) = prepare(name, strict)?;
+        let (config, io) = prepare(name, strict, worker)?;
         let client = py.detach(|| Client::connect_local(&config, &io, &self.handle));
         CoreClient::wrap(client, future_class)
     }

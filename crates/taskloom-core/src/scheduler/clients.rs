@@ -27,6 +27,8 @@ pub struct ClientRecord {
     pub name: String,
     /// Key collisions fail the submission.
     pub is_strict: bool,
+    /// Address of the worker whose tasks use it; empty for others.
+    pub worker: String,
     pub handles: Map<Handle, TaskId>,
     pub functions: Set<FunctionNo>,
     /// Workers whose addresses it has been told.
@@ -62,6 +64,7 @@ impl Scheduler {
             ClientToScheduler::LogEvent(event) => self.on_log_event(event),
             ClientToScheduler::Subscribe(topics) => self.on_subscribe(client, topics),
             ClientToScheduler::Unsubscribe(topics) => self.on_unsubscribe(client, &topics),
+            ClientToScheduler::Settle(settle) => self.on_settle(client, &settle),
         }
     }
 
@@ -73,6 +76,7 @@ impl Scheduler {
         let record = ClientRecord {
             name: register.name,
             is_strict: register.strict,
+            worker: register.worker,
             last_action: usize::MAX,
             ..ClientRecord::default()
         };

@@ -51,7 +51,8 @@ impl Scheduler {
             | Question::RetireWorkers(_)
             | Question::Replay(_)
             | Question::Shutdown
-            | Question::Control(_) => Value::Null,
+            | Question::Control(_)
+            | Question::Coordinate(_) => Value::Null,
         })
     }
 

@@ -7,12 +7,14 @@
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
 //! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
+//! - `coordination`: locks, queues and other objects that programs share.
 //! - `events`, `setups`, `task_logs`, `control`, `dump`: for those who operate the cluster;
 //!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
 mod clients;
 mod control;
+mod coordination;
 mod dump;
 mod events;
 mod info;
@@ -171,6 +173,7 @@ pub struct Scheduler {
     events: events::Events,
     setups: setups::Setups,
     task_logs: task_logs::TaskLogs,
+    coordinator: coordination::Coordinator,
     /// Consequences that are still to be drawn; empty between events.
     steps: Vec<Step>,
     outbox: Outbox,
@@ -214,6 +217,7 @@ impl Scheduler {
             events: events::Events::default(),
             setups: setups::Setups::default(),
             task_logs: task_logs::TaskLogs::default(),
+            coordinator: coordination::Coordinator::default(),
             steps: Vec::new(),
             outbox: Outbox::default(),
             story: StoryBook::default(),
@@ -295,6 +299,7 @@ impl Scheduler {
             self.suspects.next_deadline(),
             self.questions.next_deadline(),
             self.scatters.next_deadline(),
+            self.coordinator.next_deadline(),
             self.next_no_worker_deadline(),
             self.steal_at,
         ];
@@ -319,6 +324,7 @@ impl Scheduler {
         self.end_overdue_limbo();
         self.fail_tasks_without_workers();
         self.lose_abandoned_scatters();
+        self.end_overdue_coordination();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

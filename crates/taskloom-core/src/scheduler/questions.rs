@@ -97,6 +97,7 @@ impl Scheduler {
                 self.answer(client, id, answer);
             }
             Question::Control(question) => self.on_control(client, id, question),
+            Question::Coordinate(what) => self.on_coordinate(client, id, what),
             question => {
                 let answer = self.look_up(client, question);
                 self.answer(client, id, answer);
@@ -336,5 +337,6 @@ impl Scheduler {
         self.questions.runs.retain(|run| run.client != client);
         self.questions.waits.retain(|wait| wait.client != client);
         self.forget_scatters_of(client);
+        self.forget_coordination_of(client);
     }
 }

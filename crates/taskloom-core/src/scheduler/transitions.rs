@@ -361,6 +361,7 @@ impl Scheduler {
         let deps = std::mem::take(&mut task.deps);
         let (prefix, class, state) = (task.prefix, task.class, task.state);
         let functions = std::mem::take(&mut task.functions);
+        self.coordinator.metadata.forget_task(&self.tasks[index].key);
         for dep in deps {
             let record = &mut self.tasks[dep];
             record.live_dependents -= 1;
@@ -542,12 +543,13 @@ impl Scheduler {
     /// Returns whether those that depend on it are to be dropped too.
     fn drop_one(&mut self, index: u32, why: &Arc<DropReason>) -> bool {
         if let Some(client) = why.by
-            && self.tasks[index].wants.iter().any(|want| want.client != client)
+            && self.is_wanted_by_others(client, index)
             && !self.has(Fault::CancelTakesAll)
         {
             self.cancel_for_one(client, index, why);
             return false;
         }
+        self.forget_shared(index);
         let wants = std::mem::take(&mut self.tasks[index].wants);
         for want in wants {
             let Some(record) = self.clients.get_mut(&want.client) else { continue };
@@ -569,6 +571,12 @@ impl Scheduler {
             self.steps.push(Step::Fail(index, error));
         }
         true
+    }
+
+    /// Whether somebody besides this client holds the task: another client, or a shared value.
+    fn is_wanted_by_others(&self, client: ClientId, index: u32) -> bool {
+        self.tasks[index].wants.iter().any(|want| want.client != client)
+            || self.coordinator.keeps(self.tasks.id(index))
     }
 
     pub(super) fn next_queue_stamp(&mut self) -> u32 {

@@ -2,6 +2,7 @@
 
 use super::task::{Kind, State, mark};
 use super::{Map, Scheduler};
+use taskloom_types::TaskId;
 
 impl Scheduler {
     /// Checks every invariant. Call between events.
@@ -25,7 +26,9 @@ impl Scheduler {
             return Err("a client that is gone is subscribed".into());
         }
         self.task_logs.validate()?;
-        self.validate_clients()
+        self.validate_clients()?;
+        self.validate_coordination()?;
+        self.validate_holds()
     }
 
     /// Per task: how many active tasks need it, and how many tasks of any state use it.
@@ -100,6 +103,25 @@ impl Scheduler {
         for slot in &task.replicas {
             if !self.workers.get(*slot).is_some_and(|worker| worker.held.contains(&index)) {
                 return broken("a holder does not know of it");
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a task is kept besides wants and dependents, counted: open submissions, a client that
+    /// forgot it before its end, shared values.
+    fn validate_holds(&self) -> Result<(), String> {
+        let mut holds: Map<TaskId, u32> = Map::default();
+        let open = self.clients.values().flat_map(|client| client.open_submissions.values());
+        for (_, id) in open.flat_map(|open| &open.unwanted) {
+            *holds.entry(*id).or_default() += 1;
+        }
+        for index in self.tasks.iter() {
+            let (task, id) = (&self.tasks[index], self.tasks.id(index));
+            let open = holds.get(&id).copied().unwrap_or(0);
+            let counted = open + u32::from(task.has(mark::DETACHED)) + self.shared_holds(id);
+            if task.holds != counted {
+                return Err(format!("task {}: {} holds, not {counted}", task.key, task.holds));
             }
         }
         Ok(())

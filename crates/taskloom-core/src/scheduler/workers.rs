@@ -313,6 +313,7 @@ impl Scheduler {
         self.forget_run_on(slot);
         self.forget_preparation_of(slot);
         self.announce_worker("remove-worker", slot);
+        self.forget_coordination_on(slot);
         self.workers.remove(slot);
         self.run_steps();
     }

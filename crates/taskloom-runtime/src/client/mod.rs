@@ -6,6 +6,7 @@
 //! - [`Submission`]: the only way to give the scheduler work.
 //! - [`Gather`], [`Scatter`]: values from and to workers.
 
+mod coordination;
 mod entry;
 mod events;
 mod gather;
@@ -94,6 +95,8 @@ pub struct ClientConfig {
     pub name: String,
     /// Whether a key collision is an error instead of a warning.
     pub strict: bool,
+    /// Address of the worker whose tasks use it; empty for others.
+    pub worker: String,
     pub token: Token,
 }
 
@@ -148,7 +151,11 @@ impl Client {
 
     fn join(&self, config: &ClientConfig, link: Arc<dyn Link<ClientToScheduler>>, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
-        let register = RegisterClient { name: config.name.clone(), strict: config.strict };
+        let register = RegisterClient {
+            name: config.name.clone(),
+            strict: config.strict,
+            worker: config.worker.clone(),
+        };
         link.send(ClientToScheduler::Register(register));
         link.flush();
         // `set` fails only when it is called twice.
@@ -346,20 +353,26 @@ impl Client {
     /// Asks the scheduler something.
     #[must_use]
     pub fn ask(&self, question: Question) -> Arc<PendingAnswer> {
+        self.ask_numbered(question).1
+    }
+
+    /// As [`Client::ask`], with the number of the request; 0 when the client is closed.
+    fn ask_numbered(&self, question: Question) -> (u64, Arc<PendingAnswer>) {
         let pending = Arc::new(PendingAnswer { answer: Mutex::default() });
-        {
+        let id = {
             let mut table = self.table.lock();
             if self.is_closed() {
                 drop(table);
                 let reason = self.close_reason().unwrap_or_default();
                 let _ = pending.set(Answer::failed("closed", reason));
-                return pending;
+                return (0, pending);
             }
             let id = table.add_question(pending.clone());
             self.send(ClientToScheduler::Request(Request { id, question }));
-        }
+            id
+        };
         self.flush();
-        pending
+        (id, pending)
     }
 
     pub fn cancel(&self, entries: &[Held], force: bool, reason: &str, message: &str) {

@@ -2,7 +2,7 @@
 //! handles were given out.
 
 use super::Client;
-use super::entry::{Entry, Held};
+use super::entry::{Cancellation, Entry, Held, Outcome};
 use super::table::Table;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
@@ -82,6 +82,31 @@ impl<'a> Submission<'a> {
         let handle = held.entry().handle;
         self.client.send(ClientToScheduler::Desire(Desire { handle, key: key.clone() }));
         held
+    }
+
+    /// A key whose task is known to be gone: the live entry of this client if there is one, else
+    /// one that has ended as lost. The scheduler is not asked.
+    #[must_use]
+    pub fn lost(&mut self, key: &Key) -> Held {
+        if let Some(held) = self.find(key) {
+            return held;
+        }
+        let held = self.add(key.clone(), 0);
+        let why = Cancellation {
+            reason: "lost".into(),
+            message: "its task was cancelled or lost while only a shared value held it".into(),
+            lost: true,
+        };
+        // Nobody can wait for an entry that is new.
+        let _ = held.entry().set(Outcome::Cancelled(Arc::new(why)));
+        held
+    }
+
+    /// The key of an entry from [`Submission::lost`] is free for new work.
+    pub fn forget_lost(&mut self, held: &Held) {
+        if matches!(held.entry().outcome(), Outcome::Cancelled(_)) {
+            self.table.forget_name(held.entry());
+        }
     }
 
     /// Makes sure that the scheduler knows a function before it is used.

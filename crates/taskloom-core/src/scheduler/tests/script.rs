@@ -192,12 +192,23 @@ impl Script {
         self.client_with(name, true)
     }
 
+    /// The client of a worker's tasks.
+    pub fn client_of_worker(&mut self, name: &str, worker: &str) -> Vec<String> {
+        let worker = format!("tcp://{worker}:1");
+        self.joining_client(name, RegisterClient { worker, ..RegisterClient::default() })
+    }
+
     fn client_with(&mut self, name: &str, strict: bool) -> Vec<String> {
+        self.joining_client(name, RegisterClient { strict, ..RegisterClient::default() })
+    }
+
+    fn joining_client(&mut self, name: &str, register: RegisterClient) -> Vec<String> {
+        let register = RegisterClient { name: name.into(), ..register };
         self.last_number += 1;
         let client = ClientId(self.last_number);
         self.clients.insert(name.into(), client);
         self.words.client(client, name);
-        self.say(name, ClientToScheduler::Register(RegisterClient { name: name.into(), strict }))
+        self.say(name, ClientToScheduler::Register(register))
     }
 
     pub fn say(&mut self, client: &str, message: ClientToScheduler) -> Vec<String> {
@@ -356,6 +367,16 @@ impl Script {
         self.last_request += 1;
         let request = Request { id: self.last_request, question };
         self.say(client, ClientToScheduler::Request(request))
+    }
+
+    /// The number of the last request.
+    pub fn last_request(&self) -> u64 {
+        self.last_request
+    }
+
+    /// The answer to a request, once.
+    pub fn answer_to(&mut self, request: u64) -> Option<Answer> {
+        self.words.answers.remove(&request)
     }
 
     /// The answer to the last request, once it came.
