@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from taskloom.plugin import (
         CondaInstall,
         Environ,
+        InstallPlugin,
         NannyPlugin,
         PipInstall,
         SchedulerPlugin,
@@ -82,6 +83,7 @@ _HOMES = {
     "Future": "taskloom.future",
     "FutureCancelledError": _ERRORS,
     "FuturesCancelledError": _ERRORS,
+    "InstallPlugin": _PLUGIN,
     "KeyCollisionError": _ERRORS,
     "KeyCollisionWarning": _ERRORS,
     "KilledWorker": _ERRORS,
@@ -134,6 +136,7 @@ __all__ = [
     "Future",
     "FutureCancelledError",
     "FuturesCancelledError",
+    "InstallPlugin",
     "KeyCollisionError",
     "KeyCollisionWarning",
     "KilledWorker",

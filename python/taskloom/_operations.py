@@ -49,6 +49,76 @@ class Operations:
     ) -> Any:
         raise NotImplementedError
 
+    # Copies of results ---------------------------------------------------------------------
+
+    def replicate(
+        self,
+        futures: Any,
+        n: int | None = None,
+        workers: Any = None,
+        branching_factor: int = 2,
+        **kwargs: Any,
+    ) -> Any:
+        """Copy results to more workers, once they are there.
+
+        Parameters
+        ----------
+        futures : futures or collections
+        n : how many of ``workers`` shall hold each result; by default all of them. Copies that
+            exist beyond that stay.
+        workers : addresses or names; by default all
+        branching_factor : accepted; workers fetch from any holder
+
+        Raises
+        ------
+        SchedulerError
+            A result could not be copied; the message says which and why.
+        """
+        if n is not None and (not isinstance(n, int) or n < 1):
+            raise ValueError(f"n must be a positive integer, not {n!r}")
+        from taskloom._options import worker_names
+        from taskloom._registry import futures_of
+
+        found = futures_of(futures)
+        if not found:
+            raise ValueError("replicate() takes futures, or collections of them: there are none")
+        return self._drive(self._replicate_steps(found, n or 0, worker_names(workers)))
+
+    def _replicate_steps(self, futures: list[Any], n: int, workers: list[str]) -> Steps[None]:
+        yield self._core.completion(futures, len(futures))
+        keys = list(dict.fromkeys(future.key for future in futures))
+        _check_copies("replicate", (yield self._core.ask("replicate", keys, n, workers)))
+
+    def rebalance(self, futures: Any = None, workers: Any = None, **kwargs: Any) -> Any:
+        """Move results from workers that hold much to those that hold little.
+
+        Parameters
+        ----------
+        futures : futures or collections; by default all results of the cluster
+        workers : addresses or names among which results are moved; by default all
+
+        Results that a task under way needs stay where they are. Workers are compared by the bytes
+        of the results that they hold.
+
+        Raises
+        ------
+        SchedulerError
+            A result could not be moved; the message says which and why.
+        """
+        from taskloom._options import worker_names
+        from taskloom._registry import futures_of
+
+        found = [] if futures is None else futures_of(futures)
+        if futures is not None and not found:
+            return self._drive(_nothing())
+        return self._drive(self._rebalance_steps(found, worker_names(workers)))
+
+    def _rebalance_steps(self, futures: list[Any], workers: list[str]) -> Steps[None]:
+        if futures:
+            yield self._core.completion(futures, len(futures))
+        keys = list(dict.fromkeys(future.key for future in futures))
+        _check_copies("rebalance", (yield self._core.ask("rebalance", keys, workers)))
+
     # Logs ---------------------------------------------------------------------------------
 
     def get_task_logs(self, futures: Any) -> Any:
@@ -237,6 +307,19 @@ class Operations:
     def run_coroutine(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The old name of :meth:`run` for coroutine functions."""
         return self.run(function, *args, **kwargs)  # type: ignore[attr-defined]
+
+
+def _nothing() -> Steps[None]:
+    yield from ()
+
+
+def _check_copies(what: str, answer: dict[str, Any]) -> None:
+    failed = answer["failed"]
+    if failed:
+        from taskloom.errors import SchedulerError
+
+        some = "; ".join(f"{key!r}: {why}" for key, why in list(failed.items())[:10])
+        raise SchedulerError(f"{what}: {len(failed)} results were not copied: {some}", "copies")
 
 
 async def _awaited(result: Any) -> Any:

@@ -44,6 +44,30 @@ wire_record! {
         pub dropped_bytes: u64,
     }
 
+    /// A worker does not have the copy that it was ordered to get, and will not.
+    pub struct NotAcquired {
+        pub task: TaskId,
+        /// For people.
+        pub reason: String,
+    }
+
+    /// Copies of results on several workers.
+    pub struct Replicate {
+        pub keys: Vec<Key>,
+        /// How many of the workers shall hold each; 0 means all.
+        pub n: u32,
+        /// As [`crate::shared::TaskOptions::workers`]; empty means all.
+        pub workers: Vec<String>,
+    }
+
+    /// Moves results from workers that hold much to those that hold little.
+    pub struct Rebalance {
+        /// Which; all when empty.
+        pub keys: Vec<Key>,
+        /// As [`crate::shared::TaskOptions::workers`]; empty means all.
+        pub workers: Vec<String>,
+    }
+
     /// A call that every worker makes before its first task.
     pub struct Setup {
         /// Another call of the same name takes its place.
@@ -84,6 +108,10 @@ pub enum ControlQuestion {
     SchedulerLog,
     /// `{tasks: {key: {…}}, workers: …, counters: …}`: all that the scheduler knows.
     Dump,
+    /// `{made: n, failed: {key: why}}` once all copies are there or have failed.
+    Replicate(Replicate),
+    /// The same.
+    Rebalance(Rebalance),
 }
 
 impl Wire for ControlQuestion {
@@ -102,6 +130,8 @@ impl Wire for ControlQuestion {
             Self::TaskLogs(p) => put!(4, p),
             Self::SchedulerLog => put!(5),
             Self::Dump => put!(6),
+            Self::Replicate(p) => put!(7, p),
+            Self::Rebalance(p) => put!(8, p),
         }
     }
 
@@ -114,6 +144,8 @@ impl Wire for ControlQuestion {
             4 => Self::TaskLogs(Wire::read(reader)?),
             5 => Self::SchedulerLog,
             6 => Self::Dump,
+            7 => Self::Replicate(Wire::read(reader)?),
+            8 => Self::Rebalance(Wire::read(reader)?),
             tag => return Err(DecodeError::UnknownTag { what: "control question", tag }),
         })
     }

@@ -1,7 +1,7 @@
 //! Messages between a worker and the scheduler.
 
 use crate::client::{Closing, PeerAddress};
-use crate::control::{LogEvent, TaskLog};
+use crate::control::{LogEvent, NotAcquired, TaskLog};
 use crate::shared::{Body, ErrorInfo};
 use crate::small::SmallBytes;
 use crate::{wire_messages, wire_record};
@@ -29,6 +29,8 @@ wire_messages! {
         9 => Run(RunCall),
         /// Finish nothing, close.
         10 => Close(Closing),
+        /// Hold copies of these results from now on.
+        60 => Acquire(Vec<DepRef>),
     }
 }
 
@@ -61,6 +63,9 @@ wire_messages! {
         60 => LogEvent(LogEvent),
         /// What running tasks wrote.
         61 => TaskLog(TaskLog),
+        /// The answer to [`SchedulerToWorker::Acquire`] when there is no copy; one that came is
+        /// told as [`WorkerToScheduler::Fetched`].
+        62 => NotAcquired(NotAcquired),
     }
 }
 

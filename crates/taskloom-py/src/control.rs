@@ -2,8 +2,8 @@
 
 use crate::client::CoreClient;
 use crate::executor;
-use crate::keys::{decode_key, encode_key};
-use crate::questions::call_payload;
+use crate::keys::decode_key;
+use crate::questions::{call_payload, keys_of};
 use crate::values::to_python;
 use crate::waiting::CompletionQueue;
 use crate::worker::{CoreWorker, Inner};
@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::atomic::Ordering;
 use taskloom_proto::client::Question;
-use taskloom_proto::control::{ControlQuestion, EndSetup, LogRecord, Setup};
+use taskloom_proto::control::{ControlQuestion, EndSetup, LogRecord, Rebalance, Replicate, Setup};
 use taskloom_runtime::worker::Outcome;
 use taskloom_types::Key;
 
@@ -32,12 +32,18 @@ pub fn question(name: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Question
             ControlQuestion::EndSetup(EndSetup { name, payload: call_payload(arguments, 1)? })
         }
         "setups" => ControlQuestion::Setups,
-        "task_logs" => {
-            let keys = item(0)?.try_iter()?.map(|key| encode_key(&key?));
-            ControlQuestion::TaskLogs(keys.collect::<PyResult<_>>()?)
-        }
+        "task_logs" => ControlQuestion::TaskLogs(keys_of(&item(0)?)?),
         "scheduler_log" => ControlQuestion::SchedulerLog,
         "dump" => ControlQuestion::Dump,
+        "replicate" => ControlQuestion::Replicate(Replicate {
+            keys: keys_of(&item(0)?)?,
+            n: item(1)?.extract()?,
+            workers: item(2)?.extract()?,
+        }),
+        "rebalance" => ControlQuestion::Rebalance(Rebalance {
+            keys: keys_of(&item(0)?)?,
+            workers: item(1)?.extract()?,
+        }),
         _ => return Err(PyValueError::new_err(format!("no such question: {name}"))),
     }))
 }

@@ -25,7 +25,7 @@ fn nanos(seconds: Option<f64>) -> u64 {
     seconds.map_or(0, |seconds| (seconds.max(1e-9) * 1e9) as u64)
 }
 
-fn keys_of(argument: &Bound<'_, PyAny>) -> PyResult<Vec<Key>> {
+pub fn keys_of(argument: &Bound<'_, PyAny>) -> PyResult<Vec<Key>> {
     argument.try_iter()?.map(|key| encode_key(&key?)).collect()
 }
 

@@ -3,7 +3,9 @@
 use crate::client::SimClient;
 use crate::world::World;
 use taskloom_proto::client::{ClientToScheduler, Question};
-use taskloom_proto::control::{ControlQuestion, EndSetup, LogEvent, LogRecord, Setup, TaskLog};
+use taskloom_proto::control::{
+    ControlQuestion, EndSetup, LogEvent, LogRecord, Rebalance, Replicate, Setup, TaskLog,
+};
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{Attempt, ClientId, Key, TaskId, WorkerNo};
 
@@ -23,7 +25,13 @@ impl World {
             self.from_client(client, message);
         }
         let name = format!("setup-{}", self.rng.below(3));
-        Question::Control(match self.rng.below(8) {
+        let keys = vec![Key::from_text("g0-0"), Key::from_text("g1-1"), Key::from_text("data-0")];
+        Question::Control(match self.rng.below(12) {
+            8..=9 => {
+                let n = self.rng.below(4) as u32;
+                ControlQuestion::Replicate(Replicate { keys, n, workers: vec![] })
+            }
+            10..=11 => ControlQuestion::Rebalance(Rebalance::default()),
             0..=1 => ControlQuestion::Setup(Setup { name, ..Setup::default() }),
             2 => ControlQuestion::EndSetup(EndSetup { name, ..EndSetup::default() }),
             3 => ControlQuestion::Events(Some(topic)),

@@ -87,6 +87,10 @@ impl SimWorker {
                 self.check_introduced(&news.holders)?;
                 self.rules.on_holders(now, news);
             }
+            SchedulerToWorker::Acquire(wanted) => {
+                wanted.iter().try_for_each(|dep| self.check_introduced(&dep.holders))?;
+                self.rules.on_acquire(now, wanted);
+            }
             SchedulerToWorker::Peer(peer) => {
                 self.peers.insert(peer.worker);
                 self.rules.on_peer(peer.worker, peer.address);

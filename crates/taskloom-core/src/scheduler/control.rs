@@ -10,6 +10,8 @@ impl Scheduler {
         let value = match question {
             ControlQuestion::Setup(setup) => return self.on_setup(client, id, setup),
             ControlQuestion::EndSetup(end) => return self.on_end_setup(client, id, end),
+            ControlQuestion::Replicate(order) => return self.on_replicate(client, id, order),
+            ControlQuestion::Rebalance(order) => return self.on_rebalance(client, id, &order),
             ControlQuestion::Setups => self.setups.names(),
             ControlQuestion::Events(topic) => self.kept_events(topic.as_ref()),
             ControlQuestion::TaskLogs(keys) => self.logs_of(&keys),

@@ -8,6 +8,7 @@
 //! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
 //! - `coordination`: locks, queues and other objects that programs share.
+//! - `replicas`: copies of results by order.
 //! - `events`, `setups`, `task_logs`, `control`, `dump`: for those who operate the cluster;
 //!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
@@ -25,6 +26,7 @@ mod planted;
 mod questions;
 mod queue;
 mod replay;
+mod replicas;
 mod scatter;
 mod setups;
 mod stealing;
@@ -172,6 +174,7 @@ pub struct Scheduler {
     scatters: scatter::Scatters,
     events: events::Events,
     setups: setups::Setups,
+    replication: replicas::Replication,
     task_logs: task_logs::TaskLogs,
     coordinator: coordination::Coordinator,
     /// Consequences that are still to be drawn; empty between events.
@@ -216,6 +219,7 @@ impl Scheduler {
             scatters: scatter::Scatters::default(),
             events: events::Events::default(),
             setups: setups::Setups::default(),
+            replication: replicas::Replication::default(),
             task_logs: task_logs::TaskLogs::default(),
             coordinator: coordination::Coordinator::default(),
             steps: Vec::new(),

@@ -37,6 +37,11 @@ enum Condition {
         numbers: Vec<WorkerNo>,
         answer: Value,
     },
+    /// These workers have nothing to do and hold nothing alone.
+    Evacuated {
+        numbers: Vec<WorkerNo>,
+        answer: Value,
+    },
 }
 
 #[derive(Debug)]
@@ -52,6 +57,10 @@ struct OpenWait {
 struct Retiring {
     number: WorkerNo,
     close: bool,
+    /// Copies of what only it holds are on their way.
+    evacuation: Option<u64>,
+    /// How often that was tried; what could not be copied is made again where it is needed.
+    rounds: u8,
 }
 
 /// Requests without an answer yet.
@@ -199,8 +208,8 @@ impl Scheduler {
         self.questions.waits.push(OpenWait { client, request, condition, until });
     }
 
-    /// The workers finish what runs, get nothing new, and leave. Results that only they hold are
-    /// made again where they are needed.
+    /// The workers finish what runs, get nothing new, give copies of what only they hold to others,
+    /// and leave. What cannot be copied is made again where it is needed.
     fn on_retire(&mut self, client: ClientId, request: u64, retire: &RetireWorkers) {
         let slots = if retire.workers.is_empty() {
             let idle = |slot: &WorkerSlot| {
@@ -222,13 +231,18 @@ impl Scheduler {
             worker.end_expected = true;
             numbers.push(worker.number);
             let number = worker.number;
-            self.questions.retiring.push(Retiring { number, close: retire.close });
+            self.questions.retiring.push(Retiring {
+                number,
+                close: retire.close,
+                evacuation: None,
+                rounds: 0,
+            });
             self.stop_using(slot);
         }
         let condition = if retire.close {
             Condition::Gone { numbers, answer: Value::Map(answer) }
         } else {
-            Condition::Gone { numbers: vec![], answer: Value::Map(answer) }
+            Condition::Evacuated { numbers, answer: Value::Map(answer) }
         };
         self.questions.waits.push(OpenWait { client, request, condition, until: None });
     }
@@ -295,6 +309,10 @@ impl Scheduler {
                 .iter()
                 .all(|number| self.workers.slot(*number).is_none())
                 .then(|| answer.clone()),
+            Condition::Evacuated { numbers, answer } => {
+                let is_at_it = |retiring: &Retiring| numbers.contains(&retiring.number);
+                (!self.questions.retiring.iter().any(is_at_it)).then(|| answer.clone())
+            }
         }
     }
 
@@ -305,15 +323,17 @@ impl Scheduler {
                 self.workers.iter().filter(|worker| !worker.leaving).count()
             ),
             Condition::Restarted { .. } => "the workers did not come back in time".into(),
-            Condition::Gone { .. } => "the workers did not leave in time".into(),
+            Condition::Gone { .. } | Condition::Evacuated { .. } => {
+                "the workers did not leave in time".into()
+            }
         }
     }
 
     /// Retired workers that have nothing left to run are closed.
     fn close_retired(&mut self) {
-        for retiring in std::mem::take(&mut self.questions.retiring) {
+        for mut retiring in std::mem::take(&mut self.questions.retiring) {
             let Some(slot) = self.workers.slot(retiring.number) else { continue };
-            if !self.workers[slot].processing.is_empty() {
+            if self.is_still_of_use(slot, &mut retiring) {
                 self.questions.retiring.push(retiring);
                 continue;
             }
@@ -331,6 +351,23 @@ impl Scheduler {
                 self.outbox.push(Action::ToSupervisor(supervisor, message));
             }
         }
+    }
+
+    /// Whether a retiring worker still runs something, or gives away what only it holds.
+    fn is_still_of_use(&mut self, slot: WorkerSlot, retiring: &mut Retiring) -> bool {
+        const ROUNDS: u8 = 3;
+        if !self.workers[slot].processing.is_empty() {
+            return true;
+        }
+        if retiring.evacuation.is_some_and(|job| self.replication.has_job(job)) {
+            return true;
+        }
+        retiring.evacuation = None;
+        if retiring.rounds < ROUNDS {
+            retiring.rounds += 1;
+            retiring.evacuation = self.evacuate(slot);
+        }
+        retiring.evacuation.is_some()
     }
 
     pub(super) fn forget_questions_of(&mut self, client: ClientId) {

@@ -72,6 +72,9 @@ impl Scheduler {
         self.state_counts[to as usize] += 1;
         let worker = self.workers.get(task.worker).map_or(WorkerNo(0), |worker| worker.number);
         self.story.record(&task.key, self.now, from, to, worker);
+        if from == State::Memory && !self.replication.is_idle() {
+            self.drop_copies_of(index);
+        }
         if self.events.are_transitions_wanted {
             self.note_transition(index, from, to.name());
         }
@@ -213,6 +216,9 @@ impl Scheduler {
         if let Some(worker) = self.workers.get_mut(slot) {
             worker.held.insert(index);
             worker.held_bytes = worker.held_bytes.saturating_add(size_bytes);
+        }
+        if !self.replication.is_idle() {
+            self.end_copy(index, slot);
         }
     }
 

@@ -21,6 +21,7 @@ impl Scheduler {
         self.validate_counts()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
         self.validate_setups()?;
+        self.validate_replication()?;
         self.events.validate()?;
         if self.events.subscribers().any(|client| !self.clients.contains_key(&client)) {
             return Err("a client that is gone is subscribed".into());

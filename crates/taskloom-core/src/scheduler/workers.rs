@@ -70,6 +70,7 @@ impl Scheduler {
             WorkerToScheduler::RunEnded(run) => self.end_ghost(slot, run.task, run.attempt),
             WorkerToScheduler::LogEvent(event) => self.on_log_event(event),
             WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),
+            WorkerToScheduler::NotAcquired(declined) => self.on_not_acquired(slot, &declined),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -301,6 +302,7 @@ impl Scheduler {
         }
         self.stop_using(slot);
         self.forget_reservation(slot);
+        self.forget_copies_to(slot);
         let mut held: Vec<u32> = self.workers[slot].held.iter().copied().collect();
         held.sort_unstable();
         for index in held {

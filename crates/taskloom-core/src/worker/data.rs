@@ -22,10 +22,15 @@ impl Worker {
         let before = local.data.take();
         self.managed_bytes -= before.as_ref().map_or(0, |d| d.size_bytes);
         self.managed_bytes = self.managed_bytes.saturating_add(size_bytes);
-        let reported = reported || before.is_some_and(|d| d.reported);
+        let is_news = local.acquired && !reported;
+        let reported = reported || local.acquired || before.is_some_and(|d| d.reported);
         local.data = Some(super::data::Data { size_bytes, reported });
         local.fetch = None;
         self.wake_waiters(task);
+        self.void_order(task);
+        if is_news {
+            self.send(WorkerToScheduler::Fetched(vec![task]));
+        }
     }
 
     /// Keeps an encoded value that came inside a message, for the runs that need it.
@@ -113,6 +118,7 @@ impl Worker {
             return;
         }
         self.take_back_run(task);
+        self.void_order(task);
         let Some(local) = self.tasks.get_mut(&task) else { return };
         if let Some(data) = &mut local.data {
             data.reported = false;

@@ -154,7 +154,8 @@ impl Worker {
 
     /// Tells the scheduler that an input is nowhere to be had.
     fn report_missing(&mut self, dep: TaskId) {
-        let Some(local) = self.tasks.get_mut(&dep) else { return };
+        self.decline(dep, "none of its holders could give it");
+        let Some(local) = self.tasks.get_mut(&dep).filter(|local| local.users > 0) else { return };
         let fetch = local.fetch.get_or_insert_default();
         fetch.stage = Stage::Missing;
         let asked = std::mem::take(&mut fetch.asked);
@@ -352,7 +353,9 @@ impl Worker {
         if !in_flight || local.data.is_some() {
             return;
         }
-        for (task, serial) in std::mem::take(&mut local.waiters) {
+        let waiters = std::mem::take(&mut local.waiters);
+        self.decline(dep, &error.message);
+        for (task, serial) in waiters {
             let Some(attempt) = self.attempt_of(task, serial) else { continue };
             self.take_back_run(task);
             let error = error.clone();

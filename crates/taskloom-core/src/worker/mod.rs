@@ -15,6 +15,7 @@
 //! the task at once and lives on in `running` as abandoned, until its thread is back: so a new
 //! attempt never has to wait for, or be confused with, an old one.
 
+mod acquire;
 mod data;
 mod fetch;
 mod runs;
@@ -120,6 +121,8 @@ struct LocalTask {
     fetch: Option<Box<fetch::FetchState>>,
     /// Runs here that have not started and need this task's result. A run counts once per use.
     users: u32,
+    /// The scheduler wants a copy here; counts as one of `users` until it is there.
+    acquired: bool,
     /// Those of `users` that wait, by task and serial. Entries of runs that are gone stay until
     /// the list is used: taking each out at once would make freeing many dependents quadratic.
     waiters: SmallVec<[(TaskId, u64); 2]>,

@@ -52,6 +52,9 @@ impl Worker {
         for dep in calls.flat_map(|call| &call.deps) {
             *users.entry(*dep).or_default() += 1;
         }
+        for (task, _) in self.tasks.iter().filter(|(_, local)| local.acquired) {
+            *users.entry(*task).or_default() += 1;
+        }
         users
     }
 

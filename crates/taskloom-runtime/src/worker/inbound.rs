@@ -60,6 +60,7 @@ impl<O: LocalObject> WorkerShell<O> {
             SchedulerToWorker::Free(tasks) => state.core.on_free(&tasks),
             SchedulerToWorker::Retract(run) => state.core.on_retract(run.task, run.attempt),
             SchedulerToWorker::Holders(news) => state.core.on_holders(now, news),
+            SchedulerToWorker::Acquire(wanted) => state.core.on_acquire(now, wanted),
             SchedulerToWorker::Peer(peer) => state.core.on_peer(peer.worker, peer.address),
             SchedulerToWorker::Function(function) => {
                 state.functions.insert(function.number, function);

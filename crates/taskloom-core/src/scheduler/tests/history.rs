@@ -133,7 +133,7 @@ fn d16_an_erred_task_with_dependents_is_forgotten_and_can_run_again() {
 }
 
 #[test]
-fn d20_results_that_land_on_a_retiring_worker_are_made_again_elsewhere() {
+fn d20_results_that_land_on_a_retiring_worker_are_copied_elsewhere() {
     let mut s = Script::anna_and(["alice"]);
     s.submit("anna", [future("x"), future("y")]);
     s.join("bob");
@@ -142,13 +142,12 @@ fn d20_results_that_land_on_a_retiring_worker_are_made_again_elsewhere() {
     // when: alice finishes what she had, and closes
     s.done("alice", "x");
     let sent = s.done("alice", "y");
-    assert_sent(&sent, &["anna finds y at alice", "alice is told to close"]);
-    let sent = s.worker_leaves("alice");
-    // then
-    let pending = ["anna: x pending again", "anna: y pending again"];
-    assert!(pending.iter().all(|line| sent.contains(&line.to_string())), "{sent:?}");
-    s.done("bob", "x");
-    s.done("bob", "y");
+    let copies = ["anna finds y at alice", "bob copies x from alice", "bob copies y from alice"];
+    assert_sent(&sent, &copies);
+    // then: nothing is made again
+    s.fetched("bob", &["x"]);
+    assert_sent(&s.fetched("bob", &["y"]), &["alice is told to close"]);
+    assert_sent(&s.worker_leaves("alice"), &["anna gets an answer"]);
     assert_eq!((s.state("x"), s.state("y")), (Some(Memory), Some(Memory)));
 }
 

@@ -151,7 +151,13 @@ impl Nonsense {
 
     fn control_question(&mut self) -> ControlQuestion {
         let name = format!("setup-{}", self.below(3));
-        match self.below(6) {
+        match self.below(9) {
+            6 => {
+                let keys = self.list(Self::key);
+                let n = self.number() as u32;
+                ControlQuestion::Replicate(Replicate { keys, n, workers: self.words() })
+            }
+            7 => ControlQuestion::Rebalance(Rebalance { keys: vec![], workers: self.words() }),
             0 => ControlQuestion::Setup(Setup { name, ..Setup::default() }),
             1 => ControlQuestion::EndSetup(EndSetup { name, ..EndSetup::default() }),
             2 => ControlQuestion::Events(None),
@@ -204,7 +210,11 @@ impl Nonsense {
     }
 
     fn from_worker(&mut self) -> WorkerToScheduler {
-        match self.below(18) {
+        match self.below(19) {
+            18 => {
+                let reason = String::new();
+                WorkerToScheduler::NotAcquired(NotAcquired { task: self.task(), reason })
+            }
             16 => {
                 let TaskAttempt { task, attempt } = self.run();
                 let records = self.list(|_| LogRecord::default());

@@ -20,6 +20,7 @@ mod placement;
 mod prefetch;
 mod priorities;
 mod questions;
+mod replicas;
 mod restrictions;
 mod scatter;
 mod sharing;

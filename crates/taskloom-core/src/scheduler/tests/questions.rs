@@ -162,11 +162,12 @@ fn a_retired_worker_finishes_what_it_runs_gets_nothing_new_and_closes() {
     assert_sent(&s.request("anna", retire(&["alice"], true)), &[]);
     assert_sent(&s.submit("anna", [future("y").rather_on(&["alice"])]), &["bob runs y"]);
     let sent = s.done("alice", "x");
-    assert_sent(&sent, &["anna finds x at alice", "alice is told to close"]);
-    // then: what only it held is made again, where it may be
-    let sent = s.worker_leaves("alice");
-    assert_sent(&sent, &["anna: x pending again", "anna gets an answer"]);
-    assert_eq!(s.reason("x"), "no-worker");
+    assert_sent(&sent, &["anna finds x at alice", "bob copies x from alice"]);
+    // then: it goes when what only it held is elsewhere
+    let sent = s.fetched("bob", &["x"]);
+    assert_sent(&sent, &["alice is told to close"]);
+    assert_sent(&s.worker_leaves("alice"), &["anna gets an answer"]);
+    assert_eq!(s.state("x"), Some(Memory));
 }
 
 #[test]

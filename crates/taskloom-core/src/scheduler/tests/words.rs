@@ -127,6 +127,11 @@ impl Words {
             }
             SchedulerToWorker::Run(_) => lines.push(format!("{name} calls")),
             SchedulerToWorker::Close(_) => lines.push(format!("{name} is told to close")),
+            SchedulerToWorker::Acquire(wanted) => {
+                for dep in wanted {
+                    lines.push(format!("{name} copies {}", self.input(number, &dep)));
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! A scripted worker: short names for events, the whole list of actions compared.
 
+mod acquire;
 mod history;
 mod random;
 mod transitions;

@@ -22,6 +22,7 @@ enum Event {
     Answer(u32, Vec<u8>),
     Unreachable(u32),
     Stored(u32),
+    Acquire(u32, u8),
     Tick(u64),
 }
 
@@ -48,6 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..4u32, prop::collection::vec(any::<u8>(), 0..4))
             .prop_map(|(p, items)| Event::Answer(p, items)),
         1 => (0..4u32).prop_map(Event::Unreachable),
+        1 => (any_task.clone(), any::<u8>()).prop_map(|(t, h)| Event::Acquire(t, h)),
         1 => any_task.prop_map(Event::Stored),
         1 => (0..2_000_000_000u64).prop_map(Event::Tick),
     ]
@@ -190,6 +192,10 @@ impl World {
                     self.fetches.retain(|(p, _)| *p != peer);
                     self.on(|worker, now| worker.on_fetch_failed(now, peer));
                 }
+            }
+            Event::Acquire(index, bits) => {
+                let dep = DepRef { task: task(index), holders: holders(bits), ..DepRef::default() };
+                self.on(|worker, now| worker.on_acquire(now, vec![dep]));
             }
             Event::Stored(index) => self.on(|worker, _| worker.on_stored(task(index), 5)),
             Event::Tick(nanos) => {

@@ -1,0 +1,143 @@
+//! Copies by order: replicate, rebalance, and what a retired worker holds.
+
+use super::*;
+use taskloom_proto::Value;
+use taskloom_proto::client::{Question, RetireWorkers};
+use taskloom_proto::control::{ControlQuestion, NotAcquired, Rebalance, Replicate};
+use taskloom_types::Key;
+
+fn replicate(keys: &[&str], n: u32) -> Question {
+    let keys = keys.iter().map(|key| Key::from_text(key)).collect();
+    Question::Control(ControlQuestion::Replicate(Replicate { keys, n, workers: vec![] }))
+}
+
+fn rebalance() -> Question {
+    Question::Control(ControlQuestion::Rebalance(Rebalance::default()))
+}
+
+fn retire(worker: &str, close: bool) -> Question {
+    Question::RetireWorkers(RetireWorkers { workers: vec![worker.into()], close })
+}
+
+fn declines(s: &mut Script, worker: &str, key: &str) -> Vec<String> {
+    let declined = NotAcquired { task: s.id(key), reason: "no".into() };
+    s.report(worker, WorkerToScheduler::NotAcquired(declined))
+}
+
+/// x is at alice; bob and carol hold nothing.
+fn x_at_alice() -> Script {
+    let mut s = Script::anna_and(["alice", "bob", "carol"]);
+    s.submit("anna", [future("x").only_on(&["alice"])]);
+    s.done("alice", "x");
+    s
+}
+
+fn failed(s: &mut Script) -> usize {
+    let answer = s.answer().unwrap().value;
+    let Some(Value::Map(failed)) = answer.get("failed") else { panic!() };
+    failed.len()
+}
+
+#[test]
+fn a_result_is_copied_to_as_many_workers_as_asked() {
+    let mut s = x_at_alice();
+    assert_sent(&s.request("anna", replicate(&["x"], 2)), &["bob copies x from alice"]);
+    assert_sent(&s.fetched("bob", &["x"]), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 0);
+    assert_sent(&s.request("anna", replicate(&["x"], 2)), &["anna gets an answer"]);
+    let sent = s.request("anna", replicate(&["x"], 0));
+    assert_sent(&sent, &["carol copies x from alice+bob"]);
+}
+
+#[test]
+fn two_orders_of_one_copy_are_one_copy() {
+    let mut s = x_at_alice();
+    s.request("anna", replicate(&["x"], 2));
+    assert_sent(&s.request("anna", replicate(&["x"], 2)), &[]);
+    assert_sent(&s.fetched("bob", &["x"]), &["anna gets an answer", "anna gets an answer"]);
+}
+
+#[test]
+fn what_is_no_result_is_named() {
+    let mut s = x_at_alice();
+    assert_sent(&s.request("anna", replicate(&["nothing"], 2)), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 1);
+}
+
+#[test]
+fn a_copy_that_cannot_be_had_fails_after_some_tries() {
+    let mut s = x_at_alice();
+    s.request("anna", replicate(&["x"], 2));
+    for _ in 0..2 {
+        assert_sent(&declines(&mut s, "bob", "x"), &["bob copies x from alice"]);
+    }
+    assert_sent(&declines(&mut s, "bob", "x"), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 1);
+}
+
+#[test]
+fn a_copy_ends_with_its_worker() {
+    let mut s = x_at_alice();
+    s.request("anna", replicate(&["x"], 2));
+    assert_sent(&s.worker_leaves("bob"), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 1);
+}
+
+#[test]
+fn a_copy_ends_with_the_result() {
+    let mut s = x_at_alice();
+    s.request("anna", replicate(&["x"], 2));
+    let sent = s.release("anna", &["x"]);
+    assert_sent(&sent, &["alice frees x", "bob frees x", "anna gets an answer"]);
+    assert_eq!(s.scheduler.task_count(), 0);
+}
+
+#[test]
+fn rebalancing_moves_results_and_drops_the_old_copies() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", ["a", "b", "c", "d"].map(|name| future(name).only_on(&["alice"])));
+    for name in ["a", "b", "c", "d"] {
+        s.done("alice", name);
+    }
+    let sent = s.request("anna", rebalance());
+    assert_sent(&sent, &["bob copies a from alice", "bob copies b from alice"]);
+    assert_sent(&s.fetched("bob", &["a"]), &["alice frees a"]);
+    assert_sent(&s.fetched("bob", &["b"]), &["alice frees b", "anna gets an answer"]);
+    assert_sent(&s.request("anna", rebalance()), &["anna gets an answer"]);
+}
+
+#[test]
+fn a_result_that_a_task_needs_is_not_moved() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", [future("a").only_on(&["alice"]), future("b").only_on(&["alice"])]);
+    s.done("alice", "a");
+    s.done("alice", "b");
+    s.submit("anna", [future("c").needs(&["a"]).only_on(&["alice"])]);
+    assert_sent(&s.request("anna", rebalance()), &["bob copies b from alice"]);
+}
+
+#[test]
+fn a_retired_worker_that_stays_is_answered_when_others_hold_what_it_held() {
+    let mut s = x_at_alice();
+    assert_sent(&s.request("anna", retire("alice", false)), &["bob copies x from alice"]);
+    assert_sent(&s.fetched("bob", &["x"]), &["anna gets an answer"]);
+}
+
+#[test]
+fn a_retired_worker_whose_results_nobody_can_get_closes_in_the_end() {
+    let mut s = x_at_alice();
+    s.request("anna", retire("alice", true));
+    let mut sent = Vec::new();
+    for _ in 0..9 {
+        sent = declines(&mut s, "bob", "x");
+    }
+    assert_sent(&sent, &["alice is told to close"]);
+}
+
+#[test]
+fn the_last_worker_is_retired_without_copies() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x")]);
+    s.done("alice", "x");
+    assert_sent(&s.request("anna", retire("alice", true)), &["alice is told to close"]);
+}
