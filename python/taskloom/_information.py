@@ -117,9 +117,22 @@ class Information:
         answers = yield self._core.ask("run", call_stack, (keys,), {}, workers, False)
         return {address: stacks for address, (ok, stacks) in answers.items() if ok and stacks}
 
-    def story(self, key: Any) -> Any:
-        """The last transitions of a key: ``[[time_ns, from, to, cause, worker]]``."""
-        return self._drive(self._ask("story", getattr(key, "key", key)))
+    def story(self, *keys_or_futures: Any, on_error: str = "raise") -> Any:
+        """The last transitions of keys: ``[[seconds, from, to, worker's number]]``, in their order.
+
+        Parameters
+        ----------
+        keys_or_futures : whose transitions
+        on_error : accepted; only the scheduler is asked
+        """
+        keys = [getattr(key, "key", key) for key in keys_or_futures]
+        return self._drive(self._story_steps(keys))
+
+    def _story_steps(self, keys: list[Any]) -> Steps[list[Any]]:
+        rows = []
+        for key in keys:
+            rows += yield self._core.ask("story", key)
+        return sorted(rows, key=lambda row: row[0])
 
     def explain(self, key: Any) -> Any:
         """Why a task is where it is, in machine-readable form: ``{key, state, reason, …}``."""
