@@ -25,7 +25,7 @@ METHODS = [
     "unsubscribe_topic", "register_plugin", "unregister_worker_plugin",
     "unregister_scheduler_plugin", "register_worker_callbacks", "upload_file", "run_on_scheduler",
     "forward_logging", "unforward_logging", "get_worker_logs", "get_scheduler_logs",
-    "get_versions", "dump_cluster_state",
+    "get_versions", "dump_cluster_state", "replicate", "rebalance", "story", "restart_workers",
 ]  # fmt: skip
 FUTURE_METHODS = [
     "result", "exception", "traceback", "cancel", "cancelled", "retry", "done", "release",
