@@ -23,6 +23,7 @@ class Setups:
     """Part of the client: plugins and uploads."""
 
     _core: CoreClient
+    _asynchronous: bool
     _scheduler_plugins: Any = None
 
     def _drive(
@@ -154,14 +155,22 @@ class Setups:
 
     # Scheduler plugins --------------------------------------------------------------------
 
-    def _register_scheduler_plugin(self, plugin: Any, name: str) -> None:
+    def _register_scheduler_plugin(self, plugin: Any, name: str) -> Any:
         from taskloom._watching import ScheduledPlugins
 
         if self._scheduler_plugins is None:
             self._scheduler_plugins = ScheduledPlugins(self)
-        self._scheduler_plugins.add(plugin, name)
+        return self._call_beside(self._scheduler_plugins.add, plugin, name)
 
-    def unregister_scheduler_plugin(self, name: str) -> None:
+    def _call_beside(self, function: Callable[..., None], *args: Any) -> Any:
+        """Call what may block; with an asynchronous client on another thread, awaitably."""
+        if not self._asynchronous:
+            return function(*args)
+        import asyncio
+
+        return asyncio.get_running_loop().run_in_executor(None, function, *args)
+
+    def unregister_scheduler_plugin(self, name: str) -> Any:
         """Unregister a scheduler plugin that this client registered.
 
         Raises
@@ -174,7 +183,7 @@ class Setups:
             raise ValueError(
                 f"Could not find plugin {name!r} among the scheduler plugins of this client"
             )
-        plugins.remove(name)
+        return self._call_beside(plugins.remove, name)
 
 
 #: How long restarted workers may take, in seconds.
@@ -199,6 +208,9 @@ def _kind_of(plugin: Any) -> str | None:
             return kind
     return None
 
+
+#: Where the base classes are.
+_BASES = ("taskloom.plugin", "distributed.diagnostics.plugin")
 
 _KINDS = {"WorkerPlugin": "worker", "NannyPlugin": "nanny", "SchedulerPlugin": "scheduler"}
 
@@ -338,4 +350,4 @@ async def _await(awaitable: Any) -> Any:
 def _overrides(plugin: Any, method: str) -> bool:
     """Whether the plugin has its own method, not the base class's empty one."""
     found = getattr(type(plugin), method, None)
-    return found is not None and found.__qualname__.split(".")[0] not in _KINDS
+    return found is not None and getattr(found, "__module__", "") not in _BASES

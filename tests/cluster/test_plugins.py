@@ -1,11 +1,13 @@
 """Plugins and uploaded files, on present and future workers."""
 
+import asyncio
 import os
 import zipfile
 
 import pytest
 
 from taskloom import (
+    Client,
     Environ,
     NannyPlugin,
     PipInstall,
@@ -321,3 +323,32 @@ def test_a_scheduler_plugin_that_wants_to_decide_is_refused(client):
 
     with pytest.raises(NotImplementedError, match="no Python runs"):
         client.register_plugin(Decides())
+
+
+class AsyncRecorder(SchedulerPlugin):
+    name = "async-recorder"
+
+    def __init__(self):
+        self.heard = []
+
+    async def start(self, scheduler):
+        self.heard.append(sorted(scheduler.workers))
+
+    async def close(self):
+        self.heard.append("closed")
+
+
+def test_an_asynchronous_client_awaits_plugins(cluster):
+    async def program():
+        async with Client(cluster, asynchronous=True) as client:
+            await client.register_plugin(AsyncMarker())
+            found = await client.run(data_of)
+            await client.unregister_worker_plugin("async-marker")
+            plugin = AsyncRecorder()
+            await client.register_plugin(plugin)
+            await client.unregister_scheduler_plugin("async-recorder")
+            return found, plugin.heard
+
+    found, heard = asyncio.run(program())
+    assert all(data["async"] for data in found.values())
+    assert heard == [sorted(found), "closed"]
