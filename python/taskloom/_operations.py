@@ -295,7 +295,7 @@ class Operations:
             result = function(*args, **kwargs)
             return await result if hasattr(result, "__await__") else result
 
-        if self._asynchronous:  # type: ignore[attr-defined]
+        if self.asynchronous:  # type: ignore[attr-defined]
             return call()
         result = function(*args, **kwargs)
         if hasattr(result, "__await__"):

@@ -800,13 +800,9 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         return f"<{type(self).__name__}: {self._scheduler_address!r} id: {self.id}>"
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from taskloom._html import client_html
 
-        where = escape(getattr(self, "_scheduler_address", ""))
-        return (
-            f"<div><b>{escape(type(self).__name__)}</b> <i>{escape(self.status)}</i> "
-            f"<tt>{where}</tt></div>"
-        )
+        return client_html(self)
 
 
 class _as_current:

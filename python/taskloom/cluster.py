@@ -384,9 +384,13 @@ class LocalCluster:
         )
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from taskloom._html import cluster_rows, table
 
-        return f"<pre>{escape(repr(self))}</pre>"
+        rows = [("name", self.name), ("scheduler", self.scheduler_address)]
+        if self.status == "running":
+            with self._own_client() as client:
+                rows += cluster_rows(client)
+        return table(type(self).__name__, self.status, rows)
 
 
 def _refuse(**options: Any) -> None:
