@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Future"]
 
-#: How long a pickled future keeps the result alive until it is unpickled, in seconds.
-_LEASE_S = 60.0
-
 
 class Future(CoreFuture):
     """A task's result, on its way or on a worker.
@@ -156,11 +153,11 @@ class Future(CoreFuture):
         return (type(self).__name__, self.key)
 
     def __reduce__(self) -> Any:
-        # The receiver may unpickle it after the last future here is gone.
-        self._lease(_LEASE_S)
         from taskloom._registry import address_of_token
 
-        return _unpickle, (self.key, address_of_token(self._client_token))
+        # The receiver may unpickle it after the last future here is gone.
+        ticket = self._deposit()
+        return _unpickle, (self.key, address_of_token(self._client_token), ticket)
 
     def __repr__(self) -> str:
         size = self._size_bytes
@@ -181,8 +178,8 @@ def _seconds(timeout: Any) -> float | None:
     return parse_seconds(timeout)
 
 
-def _unpickle(key: Any, address: str) -> Future:
+def _unpickle(key: Any, address: str, ticket: int | None = None) -> Future:
     from taskloom._registry import client_for_address
 
-    future: Future = client_for_address(address)._core.bind(key)
-    return future
+    core = client_for_address(address)._core
+    return core.bind(key) if ticket is None else core.collect(key, ticket)

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use taskloom_types::{FunctionId, Handle, Key, TaskId, WorkerNo};
 
+/// A random number that names one pickling of a future.
+pub type Ticket = u128;
+
 wire_messages! {
     /// From a client to the scheduler.
     pub enum ClientToScheduler {
@@ -38,6 +41,10 @@ wire_messages! {
         62 => Unsubscribe(Vec<String>),
         /// The client lets go of what a [`Coordination`] gave it, or waits for it no more.
         48 => Settle(Settle),
+        /// A future was pickled: its result is kept until somebody unpickles it.
+        40 => Deposit(Deposit),
+        /// A future was unpickled: as `Desire`, and the deposit has served.
+        41 => Collect(Collect),
     }
 }
 
@@ -128,6 +135,17 @@ wire_record! {
     }
 
     pub struct Desire {
+        pub handle: Handle,
+        pub key: Key,
+    }
+
+    pub struct Deposit {
+        pub handle: Handle,
+        pub ticket: Ticket,
+    }
+
+    pub struct Collect {
+        pub ticket: Ticket,
         pub handle: Handle,
         pub key: Key,
     }

@@ -244,6 +244,24 @@ impl CoreClient {
         self.future(py, held)
     }
 
+    /// The future of a key that came as bytes; ``ticket`` is of its pickling.
+    fn collect<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        ticket: u128,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.check_open(py)?;
+        let key = encode_key(key)?;
+        let held = {
+            let mut submission = self.client.submission();
+            let held = submission.collect(&key, ticket);
+            submission.flush();
+            held
+        };
+        self.future(py, held)
+    }
+
     /// The live future of a key of this client, or ``None``.
     fn find<'py>(
         &self,

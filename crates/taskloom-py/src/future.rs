@@ -6,10 +6,11 @@ use crate::gather::{GatherRounds, decode};
 use crate::keys::decode_key;
 use crate::waiting::{Operation, deadline_after};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use std::sync::Arc;
 use taskloom_runtime::client::{Client, Entry, Gathered, Held, Outcome};
+use taskloom_runtime::token::random_u64;
 
 /// Wraps a reference on its way into a new future.
 #[pyclass(frozen, module = "taskloom._taskloom")]
@@ -89,11 +90,13 @@ impl CoreFuture {
         Ok(Self(held))
     }
 
+    /// The task's key.
     #[getter]
     fn key<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         decode_key(py, &self.entry().key)
     }
 
+    /// ``pending``, ``finished``, ``error``, ``cancelled`` or ``lost``.
     #[getter]
     fn status(&self) -> &'static str {
         self.entry().status()
@@ -114,10 +117,16 @@ impl CoreFuture {
         self.0.let_go();
     }
 
-    /// Keep the result alive for so many seconds, whatever becomes of this future.
-    fn _lease(&self, seconds: f64) {
-        let delay = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        self.owner().lease(self.hold(), delay);
+    /// The future is being pickled: its result is kept until somebody unpickles it. Returns a
+    /// ticket for that; ``None`` when there is nothing to keep.
+    fn _deposit(&self) -> PyResult<Option<u128>> {
+        if self.0.is_let_go() || self.owner().is_closed() {
+            return Ok(None);
+        }
+        let random = || random_u64().map_err(|error| PyOSError::new_err(error.to_string()));
+        let ticket = (u128::from(random()?) << 64) | u128::from(random()?);
+        self.owner().deposit(&self.0, ticket);
+        Ok(Some(ticket))
     }
 
     /// Tells the owning client apart from others.

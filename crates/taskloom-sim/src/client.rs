@@ -30,6 +30,8 @@ pub struct SimFuture {
     pub needs_data: bool,
     /// It, or one that it needs, was asked for by key alone: nobody may ever submit that.
     pub desired: bool,
+    /// It was made from a pickled future.
+    pub unpickled: bool,
     /// Whether the scheduler knows its handle: not while a scatter waits for its plan.
     pub bound: bool,
     pub known: Known,
@@ -182,6 +184,7 @@ impl SimFuture {
             may_fail: false,
             needs_data: false,
             desired: false,
+            unpickled: false,
             bound: true,
             known: Known::Pending,
             released: false,

@@ -148,6 +148,10 @@ impl World {
             // What all have released, and what went with its worker.
             Known::Cancelled(reason) if reason == "lost" => future.needs_data && is_data_lost,
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
+            // Pickled when its task was gone already.
+            Known::Cancelled(reason) if reason == "lost" && future.unpickled => {
+                self.report.restarts > 0 || future.cancel_asked
+            }
             Known::Erred(kind) if kind == "CancelledError" => {
                 self.report.restarts > 0 || (future.needs_data && is_data_lost)
             }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use taskloom_core::scheduler::Event;
 use taskloom_proto::client::{
-    Answer, Cancel, ClientToScheduler, Desire, FetchFailed, Functions, Handles, RegisterFunction,
-    SchedulerToClient, SubmitBatch, TaskSpec,
+    Answer, Cancel, ClientToScheduler, Collect, Deposit, Desire, FetchFailed, Functions, Handles,
+    RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
 };
 use taskloom_proto::{TaskOptions, Value};
 use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
@@ -71,7 +71,8 @@ impl World {
         match self.rng.below(100) {
             0..=43 => self.submit_new(client),
             44..=55 => self.submit_past(client),
-            56..=67 => self.release_some(client, 50),
+            56..=62 => self.release_some(client, 50),
+            63..=67 => self.pickle_some(client),
             68..=73 => self.cancel_some(client),
             74..=76 => self.retry_some(client),
             77..=78 if self.faults && self.clients.len() > 1 => self.client_vanishes(client),
@@ -79,7 +80,8 @@ impl World {
             83..=86 if self.trouble.scatter => self.scatter_some(client),
             87..=91 if self.trouble.collisions => self.submit_colliding(client),
             92..=93 => self.forget_functions(client),
-            94..=97 => self.ask_something(client),
+            94..=95 => self.ask_something(client),
+            96..=98 => self.unpickle_one(client),
             _ => self.detach_some(client),
         }
     }
@@ -341,10 +343,12 @@ impl World {
                 open.extend(self.dependents.get(&key).into_iter().flatten().cloned());
             }
         }
-        let others = |other: &&mut SimClient| force || other.id == client;
-        for other in self.clients.values_mut().filter(others) {
+        for other in self.clients.values_mut() {
+            let is_all = force || other.id == client;
             for future in other.futures.values_mut() {
-                future.cancel_asked |= touched.contains(&future.key);
+                // Who unpickles it only now comes too late to keep it.
+                let is_meant = is_all || future.unpickled;
+                future.cancel_asked |= is_meant && touched.contains(&future.key);
             }
         }
         if force {
@@ -367,6 +371,61 @@ impl World {
         let detached = Handles { handles: handles.clone() };
         self.from_client(client, ClientToScheduler::Detach(detached));
         self.release(client, handles);
+    }
+
+    /// Pickles futures, and lets go of some right away.
+    fn pickle_some(&mut self, client: ClientId) {
+        for handle in self.some_futures(client, 30) {
+            let Some(record) = self.clients.get(&client) else { return };
+            let Some(future) = record.futures.get(&handle) else { continue };
+            if is_shared(future) || !future.bound || matches!(future.known, Known::Cancelled(_)) {
+                continue;
+            }
+            let ticket = self.pickles.len() as Ticket + 1;
+            self.pickles.push((ticket, future.clone()));
+            self.from_client(client, ClientToScheduler::Deposit(Deposit { handle, ticket }));
+            // The bytes may be faster than the news of them.
+            let readers: Vec<ClientId> = self.clients.keys().copied().collect();
+            let reader = self.rng.pick(&readers).copied().filter(|_| self.rng.chance(60));
+            if let Some(reader) = reader.filter(|reader| self.clients[reader].alive) {
+                self.unpickle(reader, self.pickles.len() - 1);
+            }
+            if self.rng.chance(50) {
+                self.release(client, vec![handle]);
+            }
+        }
+    }
+
+    fn unpickle_one(&mut self, client: ClientId) {
+        if !self.pickles.is_empty() {
+            let which = self.rng.below(self.pickles.len() as u64) as usize;
+            self.unpickle(client, which);
+        }
+    }
+
+    /// Reads a pickle, which others may have read before. The result must still be there.
+    fn unpickle(&mut self, client: ClientId, which: usize) {
+        let (ticket, pickled) = self.pickles[which].clone();
+        // Who asked to cancel it meanwhile is known to those who held it.
+        let all = self.clients.values().flat_map(|client| client.futures.values());
+        let same = all.filter(|future| future.key == pickled.key);
+        let cancel_asked = same.fold(pickled.cancel_asked, |asked, it| asked | it.cancel_asked);
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let handle = record.next_handle();
+        let key = pickled.key.clone();
+        let future = SimFuture {
+            known: Known::Pending,
+            released: false,
+            bound: true,
+            unpickled: true,
+            cancel_asked,
+            ..pickled
+        };
+        record.futures.insert(handle, future);
+        self.report.futures += 1;
+        self.report.unpickled += 1;
+        let collect = Collect { ticket, handle, key };
+        self.from_client(client, ClientToScheduler::Collect(collect));
     }
 
     fn client_vanishes(&mut self, client: ClientId) {

@@ -1,17 +1,24 @@
 //! The world around the rules: time, network, and who is there.
 
 use crate::agenda::{Agenda, Happening};
-use crate::client::SimClient;
+use crate::client::{SimClient, SimFuture};
 use crate::rng::{Rng, mix};
 use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
-use taskloom_core::scheduler::{Action, Config, Event, Scheduler};
+use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Scheduler};
 use taskloom_proto::ExitKind;
-use taskloom_proto::client::{ClientToScheduler, RegisterClient};
+use taskloom_proto::client::{ClientToScheduler, RegisterClient, Ticket};
 use taskloom_proto::supervisor::{RegisterSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{ClientId, ConnId, Key, Nanos, WorkerNo};
+
+/// Longer than clients act, shorter than a run has to be quiet.
+const PICKLES: DepositTimes = DepositTimes {
+    open_ns: 250 * Nanos::MILLISECOND,
+    collected_ns: 250 * Nanos::MILLISECOND,
+    overtaken_ns: 250 * Nanos::MILLISECOND,
+};
 
 /// Bounds of one run.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +76,7 @@ pub struct Report {
     pub retracted: u64,
     pub run_ahead: u64,
     pub collisions: u64,
+    pub unpickled: u64,
     /// Hash of all that happened: equal seeds give equal traces.
     pub trace: u64,
 }
@@ -89,6 +97,7 @@ impl Report {
         self.retracted += other.retracted;
         self.run_ahead += other.run_ahead;
         self.collisions += other.collisions;
+        self.unpickled += other.unpickled;
         self.trace = mix(self.trace ^ other.trace);
     }
 }
@@ -148,6 +157,8 @@ pub(crate) struct World {
     pub dependents: BTreeMap<Key, BTreeSet<Key>>,
     /// Keys that some client cancelled for everybody, and those that need them.
     pub forced: BTreeSet<Key>,
+    /// Pickled futures: whoever reads one gets a future of its own.
+    pub pickles: Vec<(Ticket, SimFuture)>,
     /// Workers that were retired and stay where they are.
     pub retired: BTreeSet<u64>,
     pub poll_pending: bool,
@@ -187,6 +198,7 @@ impl World {
             inline_bytes: if rng.chance(10) { 40 } else { 1 << 20 },
             #[cfg(feature = "planted")]
             planted: settings.planted,
+            deposits: PICKLES,
             ..Config::default()
         };
         let mut world = Self {
@@ -210,6 +222,7 @@ impl World {
             planted: BTreeMap::new(),
             dependents: BTreeMap::new(),
             forced: BTreeSet::new(),
+            pickles: Vec::new(),
             retired: BTreeSet::new(),
             poll_pending: false,
             last_busy: Nanos(Nanos::SECOND),

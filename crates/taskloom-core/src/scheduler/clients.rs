@@ -60,6 +60,8 @@ impl Scheduler {
             ClientToScheduler::Retry(list) => self.on_retry(client, &list.handles),
             ClientToScheduler::Detach(list) => self.on_detach(client, &list.handles),
             ClientToScheduler::FetchFailed(failed) => self.on_fetch_failed(client, &failed),
+            ClientToScheduler::Deposit(deposit) => self.on_deposit(client, &deposit),
+            ClientToScheduler::Collect(collect) => self.on_collect(client, collect),
             ClientToScheduler::Request(request) => self.on_request(client, request),
             ClientToScheduler::LogEvent(event) => self.on_log_event(event),
             ClientToScheduler::Subscribe(topics) => self.on_subscribe(client, topics),
@@ -103,7 +105,7 @@ impl Scheduler {
         self.announce("remove-client", [("client", Value::from(record.name))]);
     }
 
-    fn task_of(&self, client: ClientId, handle: Handle) -> Option<u32> {
+    pub(super) fn task_of(&self, client: ClientId, handle: Handle) -> Option<u32> {
         let id = self.clients.get(&client)?.handles.get(&handle)?;
         self.tasks.get(*id)
     }
@@ -123,7 +125,7 @@ impl Scheduler {
     }
 
     /// A key that somebody else made, or is about to make.
-    fn on_desire(&mut self, client: ClientId, desire: Desire) {
+    pub(super) fn on_desire(&mut self, client: ClientId, desire: Desire) {
         let index = match self.tasks.find(&desire.key) {
             Some(index) => index,
             None => {

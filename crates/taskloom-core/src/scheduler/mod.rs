@@ -5,7 +5,8 @@
 //! is answered or counted, so that one bad message never stops the scheduler.
 //!
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
-//! - `submit`, `clients`: what clients say; `workers`, `suspects`: what workers do, and their end.
+//! - `submit`, `clients`, `deposits`: what clients say; `workers`, `suspects`: what workers do,
+//!   and their end.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
 //! - `coordination`: locks, queues and other objects that programs share.
 //! - `replicas`: copies of results by order.
@@ -16,6 +17,7 @@
 mod clients;
 mod control;
 mod coordination;
+mod deposits;
 mod dump;
 mod events;
 mod info;
@@ -43,6 +45,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub use deposits::DepositTimes;
 #[cfg(feature = "planted")]
 pub use planted::Fault;
 pub use task::{State, TRANSITIONS, is_legal};
@@ -87,6 +90,8 @@ pub struct Config {
     pub exit_report_ns: u64,
     /// Bytes of small results that the scheduler keeps in all; beyond it only workers do.
     pub inline_bytes: u64,
+    /// How long pickled futures keep their results.
+    pub deposits: DepositTimes,
     /// A rule that is broken on purpose.
     #[cfg(feature = "planted")]
     pub planted: Option<Fault>,
@@ -105,6 +110,7 @@ impl Default for Config {
             prefetch_ns: Nanos::MILLISECOND,
             exit_report_ns: 2 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
+            deposits: DepositTimes::default(),
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -177,6 +183,7 @@ pub struct Scheduler {
     replication: replicas::Replication,
     task_logs: task_logs::TaskLogs,
     coordinator: coordination::Coordinator,
+    deposits: deposits::Deposits,
     /// Consequences that are still to be drawn; empty between events.
     steps: Vec<Step>,
     outbox: Outbox,
@@ -222,6 +229,7 @@ impl Scheduler {
             replication: replicas::Replication::default(),
             task_logs: task_logs::TaskLogs::default(),
             coordinator: coordination::Coordinator::default(),
+            deposits: deposits::Deposits::default(),
             steps: Vec::new(),
             outbox: Outbox::default(),
             story: StoryBook::default(),
@@ -304,6 +312,7 @@ impl Scheduler {
             self.questions.next_deadline(),
             self.scatters.next_deadline(),
             self.coordinator.next_deadline(),
+            self.deposits.next_deadline(),
             self.next_no_worker_deadline(),
             self.steal_at,
         ];
@@ -329,6 +338,7 @@ impl Scheduler {
         self.fail_tasks_without_workers();
         self.lose_abandoned_scatters();
         self.end_overdue_coordination();
+        self.end_overdue_deposits();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

@@ -570,6 +570,7 @@ impl Scheduler {
             self.outbox.send_client(want.client, &mut record.last_action, message);
         }
         self.end_detached(index);
+        self.drop_deposits_of(index, why);
         self.steps.push(Step::Relax(index));
         // What an open submission keeps must not run: its inputs or its own data are gone.
         if why.by.is_none() && self.tasks[index].state.is_active() && self.tasks[index].holds > 0 {

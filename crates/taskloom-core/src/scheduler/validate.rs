@@ -29,6 +29,7 @@ impl Scheduler {
         self.task_logs.validate()?;
         self.validate_clients()?;
         self.validate_coordination()?;
+        self.validate_deposits()?;
         self.validate_holds()
     }
 
@@ -109,8 +110,15 @@ impl Scheduler {
         Ok(())
     }
 
+    fn validate_deposits(&self) -> Result<(), String> {
+        match self.deposits.held().find(|id| self.tasks.get(*id).is_none()) {
+            Some(_) => Err("a pickled future holds a task that is gone".into()),
+            None => Ok(()),
+        }
+    }
+
     /// Why a task is kept besides wants and dependents, counted: open submissions, a client that
-    /// forgot it before its end, shared values.
+    /// forgot it before its end, shared values, pickled futures.
     fn validate_holds(&self) -> Result<(), String> {
         let mut holds: Map<TaskId, u32> = Map::default();
         let open = self.clients.values().flat_map(|client| client.open_submissions.values());
@@ -120,7 +128,10 @@ impl Scheduler {
         for index in self.tasks.iter() {
             let (task, id) = (&self.tasks[index], self.tasks.id(index));
             let open = holds.get(&id).copied().unwrap_or(0);
-            let counted = open + u32::from(task.has(mark::DETACHED)) + self.shared_holds(id);
+            let counted = open
+                + u32::from(task.has(mark::DETACHED))
+                + self.shared_holds(id)
+                + self.deposits.count(id) as u32;
             if task.holds != counted {
                 return Err(format!("task {}: {} holds, not {counted}", task.key, task.holds));
             }

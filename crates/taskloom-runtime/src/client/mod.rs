@@ -37,8 +37,8 @@ use std::time::Duration;
 use table::Table;
 use taskloom_net::{ConnectError, ConnectOptions};
 use taskloom_proto::client::{
-    Answer, Cancel, ClientToScheduler, Collision, FetchFailed, Handles, Question, RegisterClient,
-    Request, SchedulerToClient,
+    Answer, Cancel, ClientToScheduler, Collision, Deposit, FetchFailed, Handles, Question,
+    RegisterClient, Request, SchedulerToClient, Ticket,
 };
 use taskloom_proto::handshake::Token;
 use taskloom_types::{Handle, Key, TaskId, WorkerNo};
@@ -319,9 +319,10 @@ impl Client {
         });
     }
 
-    /// Keeps a reference for a while.
-    pub fn lease(&self, held: Held, delay: Duration) {
-        let _ = self.io.after(delay, move || drop(held));
+    /// A future is pickled: the scheduler keeps its result until somebody has unpickled it.
+    pub fn deposit(&self, held: &Held, ticket: Ticket) {
+        let handle = held.entry().handle;
+        self.tell(ClientToScheduler::Deposit(Deposit { handle, ticket }));
     }
 
     /// Tells the scheduler now which keys are held no more.

@@ -7,7 +7,9 @@ use super::table::Table;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 use std::sync::Arc;
-use taskloom_proto::client::{ClientToScheduler, Desire, Functions, RegisterFunction, SubmitBatch};
+use taskloom_proto::client::{
+    ClientToScheduler, Collect, Desire, Functions, RegisterFunction, SubmitBatch, Ticket,
+};
 use taskloom_types::{FunctionId, Handle, Key};
 
 /// A serialized function.
@@ -107,6 +109,20 @@ impl<'a> Submission<'a> {
         if matches!(held.entry().outcome(), Outcome::Cancelled(_)) {
             self.table.forget_name(held.entry());
         }
+    }
+
+    /// Binds to the key of a future that was unpickled. `ticket`: of its pickling.
+    #[must_use]
+    pub fn collect(&mut self, key: &Key, ticket: Ticket) -> Held {
+        let held = self.find(key).unwrap_or_else(|| self.add(key.clone(), 0));
+        // A cancelled future stays that: the scheduler has forgotten its handle.
+        if matches!(held.entry().outcome(), Outcome::Cancelled(_)) {
+            return held;
+        }
+        let handle = held.entry().handle;
+        let collect = Collect { ticket, handle, key: key.clone() };
+        self.client.send(ClientToScheduler::Collect(collect));
+        held
     }
 
     /// Makes sure that the scheduler knows a function before it is used.

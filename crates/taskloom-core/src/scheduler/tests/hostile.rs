@@ -172,7 +172,7 @@ impl Nonsense {
     }
 
     fn from_client(&mut self) -> ClientToScheduler {
-        match self.below(17) {
+        match self.below(20) {
             14 => ClientToScheduler::Subscribe(self.topics()),
             15 => ClientToScheduler::Unsubscribe(self.topics()),
             16 => {
@@ -197,6 +197,15 @@ impl Nonsense {
             }),
             10 => ClientToScheduler::Retry(self.handles()),
             11 => ClientToScheduler::Detach(self.handles()),
+            17 => ClientToScheduler::Deposit(Deposit {
+                handle: self.handle(),
+                ticket: u128::from(self.below(4)),
+            }),
+            18 => ClientToScheduler::Collect(Collect {
+                ticket: u128::from(self.below(4)),
+                handle: self.handle(),
+                key: self.key(),
+            }),
             12 => ClientToScheduler::FetchFailed(FetchFailed {
                 handle: self.handle(),
                 task: self.task(),

@@ -9,6 +9,7 @@ mod cancel;
 mod collisions;
 mod control;
 mod coordination;
+mod deposits;
 mod errors;
 mod functions;
 mod history;

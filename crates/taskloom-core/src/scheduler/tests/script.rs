@@ -326,6 +326,17 @@ impl Script {
         self.say(client, ClientToScheduler::Desire(Desire { handle, key: Key::from_text(key) }))
     }
 
+    pub fn pickles(&mut self, client: &str, key: &str, ticket: u128) -> Vec<String> {
+        let handle = self.handle(client, key);
+        self.say(client, ClientToScheduler::Deposit(Deposit { handle, ticket }))
+    }
+
+    pub fn unpickles(&mut self, client: &str, key: &str, ticket: u128) -> Vec<String> {
+        let handle = self.new_handle(client, key);
+        let key = Key::from_text(key);
+        self.say(client, ClientToScheduler::Collect(Collect { ticket, handle, key }))
+    }
+
     pub fn release(&mut self, client: &str, keys: &[&str]) -> Vec<String> {
         let handles = self.handles(client, keys);
         self.say(client, ClientToScheduler::Release(handles))
