@@ -60,6 +60,24 @@ def test_example_runs(example, tmp_path):
     assert done.stdout.strip()
 
 
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=lambda path: path.stem)
+def test_programs_of_the_guide_are_pieces_of_examples(page):
+    parts = re.findall(
+        r"From \[(\S+)\]\(\S+\):\n\n```python\n(.*?)```", page.read_text(), re.DOTALL
+    )
+    for example, program in parts:
+        # Indentation is that of the guide.
+        lines = [line.strip() for line in program.strip().splitlines()]
+        source = [line.strip() for line in (ROOT / example).read_text().splitlines()]
+        places = range(len(source) - len(lines) + 1)
+        assert any(source[at : at + len(lines)] == lines for at in places), (example, program)
+    if parts:
+        assert page.read_text().count("```python") == len(parts), "a program without example"
+
+
 def test_every_command_of_the_makefile_is_in_its_help():
     makefile = (ROOT / "Makefile").read_text()
     for command in ("build", "demo", "test", "test-dask", "bench", "lint", "docs", "simulate"):

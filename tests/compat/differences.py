@@ -1,0 +1,129 @@
+"""Where taskloom differs from distributed on purpose, each with the reason.
+
+Names are those of distributed: `Lock`, `Client.submit`. `tests/compat/porting.py` makes the tables
+of `docs/porting-from-dask.md` from this, and `test_signatures.py` finds what is not listed.
+"""
+
+from __future__ import annotations
+
+_RESTART_NEEDED = "a supervisor in Rust starts processes; use `LocalCluster` or the commands"
+_NO_PYTHON_IN_SCHEDULER = "no Python runs in the scheduler"
+
+#: Names that are not there, and what to use in their place.
+NOT_OFFERED = {
+    "Adaptive": "`cluster.adapt()` where the cluster offers it",
+    "CompatibleExecutor": "only raises in distributed too; use `client.get_executor()`",
+    "Nanny": _RESTART_NEEDED,
+    "SSHCluster": "start `taskloom scheduler` and `taskloom worker` on the hosts",
+    "Scheduler": f"{_NO_PYTHON_IN_SCHEDULER}; start `taskloom scheduler` or `LocalCluster`",
+    "Security": "connections prove a shared token (`TASKLOOM_TOKEN`); TLS comes later",
+    "SpecCluster": "`LocalCluster`, or the commands",
+    "Status": "`client.status` and `worker.status` are texts",
+    "SubprocessCluster": "`LocalCluster` runs its workers in processes of their own",
+    "connect": "the connections are not open to programs; use a `Client`",
+    "get_task_stream": "`client.story(key)` tells the transitions of a task",
+    "local_client": "deprecated in distributed; use `worker_client`",
+    "performance_report": "no report yet; `client.story(key)` and `client.counters()`",
+    "rpc": "the connections are not open to programs; use `client.run`",
+    "span": "tasks are grouped by the prefix of their key",
+    "Client.amm": "surplus copies are dropped by the scheduler itself",
+    "Client.benchmark_hardware": "`make bench` measures the engine",
+    "Client.extensions": _NO_PYTHON_IN_SCHEDULER,
+    "Client.get_task_stream": "`client.story(key)` tells the transitions of a task",
+    "Client.profile": "no statistical profiler runs beside tasks yet; use `client.call_stack`",
+    "Client.register_worker_plugin": "`client.register_plugin`",
+    "Client.scheduler_comm": "the connection is not open to programs",
+    "as_completed.condition": "`async for` needs none",
+    "as_completed.futures": "`count()`, `is_empty()`",
+    "as_completed.queue": "`next_batch(block=False)`",
+    "as_completed.thread_condition": "the waiting is done in Rust",
+    "as_completed.loop": "any running event loop may wait",
+}
+
+# What the standard base classes of distributed's locks and clusters add.
+_INNER = "internal in distributed"
+NOT_OFFERED |= {
+    f"{kind}.{name}": _INNER
+    for kind in ("Lock", "Semaphore")
+    for name in ("asynchronous", "loop", "scheduler", "sync")
+}
+NOT_OFFERED |= {"Actor.client": _INNER}
+NOT_OFFERED |= {
+    "LocalCluster.called_from_running_loop": _INNER,
+    "LocalCluster.from_name": "a cluster lives in the process that made it; connect to its address",
+    "LocalCluster.get_logs": "`client.get_worker_logs()`, `client.get_scheduler_logs()`",
+    "LocalCluster.loop": "the cluster needs no event loop",
+    "LocalCluster.name": "`scheduler_address` names it",
+    "LocalCluster.new_worker_spec": "workers of one cluster are equal; `scale(n)`",
+    "LocalCluster.observed": "`client.scheduler_info()['workers']`",
+    "LocalCluster.plan": "`scale(n)` is applied at once",
+    "LocalCluster.requested": "`scale(n)` is applied at once",
+    "LocalCluster.scale_down": "`client.retire_workers(names)`",
+    "LocalCluster.scale_up": "`scale(n)`",
+    "LocalCluster.start_worker": "`scale(n)`",
+    "LocalCluster.sync": "`taskloom.sync`",
+    "InstallPlugin": "`PipInstall`, `CondaInstall`, or a `WorkerPlugin` of your own",
+    "config": "`dask.config`, see the guide on deployment",
+}
+
+#: Names that are being built.
+COMING = {"Actor", "ActorFuture", "BaseActorFuture"}
+
+#: Names that are there and behave otherwise.
+OTHERWISE = {
+    "Client": "dask's configuration counts only where somebody chose a value; with `loop=` only "
+    "`client.loop` changes, since the engine needs no event loop",
+    "Client.close": "does not wait for tasks: they are let go, and own clusters closed",
+    "Client.gather": "data always come directly from the workers, whatever `direct` says; an "
+    "unknown `errors=` is a ValueError",
+    "Client.get_executor": "also takes `priority` and `fifo_timeout`; `pure` is False unless "
+    "given, as calls may have effects; `shutdown(wait=False)` cancels nothing unless "
+    "`cancel_futures`, as in the standard library",
+    "Client.map": "a `key=` list of the wrong length is a ValueError, as `allow_other_workers` "
+    "without `workers`; `batch_size` is accepted, calls always travel in batches",
+    "Client.persist": "what is no collection is a TypeError, not an AssertionError",
+    "Client.recreate_error_locally": "with an asynchronous client it is awaited",
+    "Client.recreate_task_locally": "with an asynchronous client it is awaited",
+    "Client.run": "`nanny=True` is not offered: supervisors run no Python",
+    "Client.scatter": "data always go directly to the workers, whatever `direct` says; an empty "
+    "list or dict gives an empty one",
+    "Client.submit": "a live key that comes again with other work raises `KeyCollisionWarning`, or "
+    "`KeyCollisionError` with `Client(strict_keys=True)`",
+    "Future": "unpickled where there is no client it raises ValueError, and is never unbound; a "
+    "pickled future keeps its result until it is unpickled (at most an hour)",
+    "Future.add_done_callback": "exceptions of the function are logged by `taskloom`",
+    "Future.bind_client": "futures are bound when they are made: only checks the cluster",
+    "KilledWorker": "says how the worker's process ended",
+    "LocalCluster": "workers are processes also by default; there is no dashboard yet",
+    "Worker": "is what `get_worker()` gives; workers are started by commands or clusters",
+    "as_completed": "`loop` is accepted and not needed",
+    "get_client": "coroutine tasks get an asynchronous client",
+    "progress": "a bar of text; counts by state",
+    "secede": "seldom needed: a task that waits for another leaves its slot by itself",
+    "worker_client": "leaves the slot as `secede` does; no thread is added",
+}
+
+_ADAPT = (
+    "Adaptive", "maximum", "maximum_cores", "maximum_memory", "minimum", "minimum_cores",
+    "minimum_memory",
+)  # fmt: skip
+
+#: Parameters of distributed that are not there, or have another default.
+PARAMETERS = {
+    "Client": {"extensions": "None in place of distributed's own extensions"},
+    "Future": {
+        "state": "internal in distributed",
+        "_id": "internal in distributed",
+    },
+    "KilledWorker": {"last_worker": "optional", "allowed_failures": "optional"},
+    "LocalCluster": {"silence_logs": "workers log little unless asked"},
+    "LocalCluster.adapt": dict.fromkeys(_ADAPT, "not adaptive yet"),
+    "LocalCluster.scale": {
+        "cores": "workers of one cluster are equal: `n` says all",
+        "memory": "workers of one cluster are equal: `n` says all",
+    },
+    "Client.dump_cluster_state": {
+        "filename": "named after taskloom",
+        "format": "JSON needs no further package",
+    },
+}
