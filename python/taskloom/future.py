@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Future"]
 
+#: Inside the class, `type` is the attribute.
+_Class = type
+
 
 class Future(CoreFuture):
     """A task's result, on its way or on a worker.
@@ -59,7 +62,7 @@ class Future(CoreFuture):
         return self.client
 
     @property
-    def type(self) -> type | None:
+    def type(self) -> _Class | None:
         """The result's type when it is known here, else ``None``."""
         known, value = self._peek()
         return type(value) if known else None
