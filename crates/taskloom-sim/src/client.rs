@@ -1,7 +1,8 @@
 //! A client: what it submitted, what it holds, and what it has been told.
 
+use crate::sharing::{Asked, Sharing};
 use std::collections::{BTreeMap, BTreeSet};
-use taskloom_proto::client::{Answer, SchedulerToClient};
+use taskloom_proto::client::{Answer, Reply, SchedulerToClient};
 use taskloom_types::{ClientId, Handle, Key, TaskId, WorkerNo};
 
 /// What a client knows of one of its futures.
@@ -54,6 +55,7 @@ pub struct SimClient {
     pub functions: BTreeSet<u8>,
     /// Requests without an answer, and for scattered values which future gets which.
     pub requests: BTreeMap<u64, Vec<Handle>>,
+    pub sharing: Sharing,
 }
 
 /// What a message makes the client do.
@@ -62,6 +64,8 @@ pub enum Todo {
     Fetch { handle: Handle, task: TaskId, worker: WorkerNo },
     /// Put values where a plan says.
     Put { handles: Vec<Handle>, answer: Answer },
+    /// Go on with what was asked of a shared object.
+    Share { request: u64, asked: Asked, answer: Answer },
 }
 
 impl SimClient {
@@ -76,6 +80,7 @@ impl SimClient {
             futures: BTreeMap::new(),
             functions: BTreeSet::new(),
             requests: BTreeMap::new(),
+            sharing: Sharing::default(),
         }
     }
 
@@ -130,6 +135,14 @@ impl SimClient {
                 }
             }
             SchedulerToClient::Collision(collision) => self.on_collision(collision.handle)?,
+            SchedulerToClient::Reply(Reply { id: request, answer })
+                if self.sharing.asked.contains_key(&request) =>
+            {
+                if let Some(asked) = self.sharing.asked.remove(&request) {
+                    todo.push(Todo::Share { request, asked, answer });
+                }
+            }
+            SchedulerToClient::Reply(reply) if self.sharing.given_up.remove(&reply.id) => {}
             SchedulerToClient::Reply(reply) => {
                 let handles = self.requests.remove(&reply.id);
                 let handles = handles.ok_or(format!("request {} is answered twice", reply.id))?;

@@ -106,6 +106,7 @@ impl World {
         }
         self.scheduler.validate()?;
         self.check_clients()?;
+        self.let_go_of_shared()?;
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
             self.release_some(client, 100);

@@ -18,6 +18,7 @@ mod ending;
 mod people;
 mod processes;
 mod rng;
+mod sharing;
 mod worker;
 mod workload;
 mod world;

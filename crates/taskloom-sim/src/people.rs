@@ -34,6 +34,9 @@ impl World {
                     self.agenda.after_us(travel, fetch);
                 }
                 Todo::Put { handles, answer } => self.follow_plan(client, &handles, &answer)?,
+                Todo::Share { request, asked, answer } => {
+                    self.on_shared_answer(client, request, asked, &answer)?;
+                }
             }
         }
         Ok(())
@@ -67,6 +70,9 @@ impl World {
     pub fn client_acts(&mut self, client: ClientId) {
         if self.client(client).is_none() {
             return;
+        }
+        if self.trouble.sharing && self.rng.chance(40) {
+            return self.share_something(client);
         }
         match self.rng.below(100) {
             0..=43 => self.submit_new(client),

@@ -126,6 +126,8 @@ pub struct Trouble {
     pub retire: bool,
     /// Tasks fail when no worker may run them for this long, in ms.
     pub no_worker_ms: Option<u64>,
+    /// Locks, queues and other objects that clients share.
+    pub sharing: bool,
 }
 
 impl Trouble {
@@ -144,6 +146,7 @@ impl Trouble {
             restart: rng.chance(10),
             retire: rng.chance(15),
             no_worker_ms: rng.chance(10).then(|| rng.between(5, 60)),
+            sharing: rng.chance(40),
         }
     }
 }

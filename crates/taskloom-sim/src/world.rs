@@ -3,6 +3,7 @@
 use crate::agenda::{Agenda, Happening};
 use crate::client::{SimClient, SimFuture};
 use crate::rng::{Rng, mix};
+use crate::sharing::Shared;
 use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,8 @@ pub struct Report {
     pub restarts: u64,
     pub scattered: u64,
     pub requests: u64,
+    /// Requests for locks, queues and other shared objects.
+    pub shared: u64,
     pub stale_messages: u64,
     pub recomputed: u64,
     pub stolen: u64,
@@ -91,6 +94,7 @@ impl Report {
         self.restarts += other.restarts;
         self.scattered += other.scattered;
         self.requests += other.requests;
+        self.shared += other.shared;
         self.stale_messages += other.stale_messages;
         self.recomputed += other.recomputed;
         self.stolen += other.stolen;
@@ -151,6 +155,7 @@ pub(crate) struct World {
     pub past: Vec<PastGraph>,
     /// Keys of scattered values so far.
     pub scattered: u64,
+    pub shared: Shared,
     pub last_identity: u64,
     /// Raises, kills and reschedules so far, per call.
     pub planted: BTreeMap<u64, u8>,
@@ -218,6 +223,7 @@ impl World {
             trouble,
             past: Vec::new(),
             scattered: 0,
+            shared: Shared::default(),
             last_identity: 0,
             planted: BTreeMap::new(),
             dependents: BTreeMap::new(),

@@ -46,6 +46,7 @@ fn every_future_ends_as_it_should_and_nothing_is_left_in_many_small_worlds() {
         sum.restarts,
         sum.scattered,
         sum.requests,
+        sum.shared,
         sum.stale_messages,
         sum.recomputed,
         sum.stolen,

@@ -30,11 +30,15 @@ pub enum Fault {
     SuspectBlocksItsInput,
     /// A value that a client scattered and that is lost on the way is waited for.
     ScatterWaitsForever,
+    /// What a client held is not free when the client is gone.
+    LeasesOutliveClients,
+    /// Items of a queue come back although their receiver has them.
+    TakenItemsComeBack,
 }
 
 #[cfg(feature = "planted")]
 impl Fault {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::LateCopyStays,
         Self::AttemptIgnored,
         Self::RunAheadStays,
@@ -47,6 +51,8 @@ impl Fault {
         Self::ReservationStays,
         Self::SuspectBlocksItsInput,
         Self::ScatterWaitsForever,
+        Self::LeasesOutliveClients,
+        Self::TakenItemsComeBack,
     ];
 }
 

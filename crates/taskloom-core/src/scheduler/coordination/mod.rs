@@ -22,6 +22,7 @@ mod variables;
 
 use super::Scheduler;
 use super::clients::ClientRecord;
+use super::planted::Fault;
 use super::transitions::Step;
 use super::worker_table::WorkerSlot;
 use desk::{Asker, Claim, Desk, Item, Patience, Place};
@@ -102,10 +103,12 @@ impl Coordinator {
             Claim::Lease(name) => self.semaphores.release(desk, asker, &name),
             Claim::Locks => self.locks.release(desk, asker),
             Claim::Open(name) => self.queues.leave(desk, asker, &name, false),
-            Claim::Given { items, queue: Some(name) } if !is_taken => {
-                self.queues.put_back(desk, &name, items);
+            Claim::Given { items, queue: Some(name) } => {
+                self.queues.settle(desk, asker, &name, items, is_taken);
             }
-            Claim::Given { items, .. } => items.iter().for_each(|item| desk.holds.free(item)),
+            Claim::Given { items, queue: None } => {
+                items.iter().for_each(|item| desk.holds.free(item))
+            }
             // It was withdrawn above.
             Claim::Waiting { .. } => {}
         }
@@ -277,7 +280,8 @@ impl Scheduler {
 
     pub(super) fn on_settle(&mut self, client: ClientId, settle: &Settle) {
         let asker = Asker { client, request: settle.request };
-        self.coordinator.let_go(asker, settle.is_taken);
+        let is_taken = settle.is_taken && !self.has(Fault::TakenItemsComeBack);
+        self.coordinator.let_go(asker, is_taken);
         self.end_coordination();
     }
 
@@ -289,7 +293,9 @@ impl Scheduler {
     }
 
     pub(super) fn forget_coordination_of(&mut self, client: ClientId) {
-        self.coordinator.forget_client(client);
+        if !self.has(Fault::LeasesOutliveClients) {
+            self.coordinator.forget_client(client);
+        }
         self.end_coordination();
     }
 

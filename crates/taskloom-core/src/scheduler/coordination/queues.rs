@@ -24,6 +24,8 @@ pub struct Queue {
     pub putters: BTreeMap<Turn, (Asker, Item)>,
     /// The requests that opened it and have not closed it.
     pub users: BTreeSet<Asker>,
+    /// The requests that were given items which may come back.
+    pub given: BTreeSet<Asker>,
 }
 
 impl Queue {
@@ -81,6 +83,7 @@ impl Queues {
                 && queue.items.is_empty()
                 && queue.getters.is_empty()
                 && queue.putters.is_empty()
+                && queue.given.is_empty()
         };
         if self.by_name.get(name).is_some_and(says_nothing) {
             self.by_name.remove(name);
@@ -114,7 +117,10 @@ impl Queues {
         let is_enough = count == 0 || (queue.items.len() >= count && queue.getters.is_empty());
         if is_enough {
             let count = if count == 0 { queue.items.len() } else { count };
-            let items = queue.items.drain(..count).map(Some).collect();
+            let items: Vec<_> = queue.items.drain(..count).map(Some).collect();
+            if !items.is_empty() {
+                queue.given.insert(asker);
+            }
             desk.give(asker, items, Some(name.clone()));
             self.pass_on(desk, &name);
             self.tidy(&name);
@@ -149,17 +155,33 @@ impl Queues {
             if found == missing {
                 let getter = first.remove();
                 let items = getter.items.into_iter().map(Some).collect();
+                queue.given.insert(getter.asker);
                 desk.give(getter.asker, items, Some(name.clone()));
             }
         }
     }
 
-    /// Items that were not taken go back to the front, in their order.
-    pub fn put_back(&mut self, desk: &mut Desk, name: &Key, items: Vec<Item>) {
-        let Some(queue) = self.by_name.get_mut(name) else {
-            // It was closed meanwhile.
-            return items.iter().for_each(|item| desk.holds.free(item));
-        };
+    /// Items that were given are taken, or go back to the front in their order.
+    pub fn settle(
+        &mut self,
+        desk: &mut Desk,
+        asker: Asker,
+        name: &Key,
+        items: Vec<Item>,
+        is_taken: bool,
+    ) {
+        // One that was closed meanwhile, or made anew, does not know of them.
+        let is_its = self.by_name.get_mut(name).is_some_and(|queue| queue.given.remove(&asker));
+        if is_its && !is_taken {
+            self.put_back(desk, name, items);
+        } else {
+            items.iter().for_each(|item| desk.holds.free(item));
+        }
+        self.tidy(name);
+    }
+
+    fn put_back(&mut self, desk: &mut Desk, name: &Key, items: Vec<Item>) {
+        let Some(queue) = self.by_name.get_mut(name) else { return };
         items.into_iter().rev().for_each(|item| queue.items.push_front(item));
         self.pass_on(desk, name);
     }

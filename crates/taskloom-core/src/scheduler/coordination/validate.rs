@@ -98,8 +98,13 @@ impl Coordinator {
             if !queue.putters.is_empty() && !is_full {
                 return broken("queue", name, "somebody waits for room that is there");
             }
-            if queue.users.is_empty() && queue.items.is_empty() && queue.getters.is_empty() {
+            let is_used = !(queue.users.is_empty() && queue.given.is_empty());
+            if !is_used && queue.items.is_empty() && queue.getters.is_empty() {
                 return broken("queue", name, "it should have been forgotten");
+            }
+            let is_given = |asker| matches!(self.desk.claims.get(asker), Some(Claim::Given { .. }));
+            if !queue.given.iter().all(is_given) {
+                return broken("queue", name, "it waits for the word on items that nobody has");
             }
             found.opened.extend(&queue.users);
             queue.items.iter().for_each(|item| found.item(item));

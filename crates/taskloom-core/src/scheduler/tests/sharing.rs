@@ -220,6 +220,31 @@ fn a_queue_with_values_outlives_its_users_and_an_empty_one_does_not() {
 }
 
 #[test]
+fn a_value_on_its_way_comes_back_to_a_queue_that_nobody_uses_any_more() {
+    let mut s = anna_and_bert();
+    open(&mut s, "bert", 0);
+    put(&mut s, "bert", "1");
+    get(&mut s, "bert");
+    s.client_leaves("bert");
+    open(&mut s, "anna", 0);
+    let got = get(&mut s, "anna");
+    assert_eq!(given(&mut s, got), "1");
+}
+
+#[test]
+fn a_value_on_its_way_does_not_come_back_to_a_queue_that_was_closed() {
+    let mut s = anna_and_bert();
+    let first = open(&mut s, "anna", 0);
+    put(&mut s, "anna", "1");
+    let old = get(&mut s, "bert");
+    ask(&mut s, "anna", Coordination::CloseQueue(first));
+    open(&mut s, "anna", 0);
+    let_go(&mut s, "bert", old);
+    let count = size(&mut s, "anna");
+    assert_told(&mut s, count, 0);
+}
+
+#[test]
 fn a_future_in_a_queue_keeps_its_result_when_its_client_is_gone() {
     let mut s = with_result();
     open(&mut s, "anna", 0);
