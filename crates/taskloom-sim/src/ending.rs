@@ -31,7 +31,7 @@ impl World {
         let name = format!("worker-{number}");
         let handles = self.some_futures(client, 30);
         let key = Key::from_text(&format!("g{}-0", self.rng.below(4)));
-        let question = match self.rng.below(24) {
+        let question = match self.rng.below(14) {
             0 => Question::Barrier,
             1 => Question::WhoHas(vec![]),
             2 => Question::HasWhat(vec![]),

@@ -1,4 +1,4 @@
-//! Rules broken on purpose: the simulator must find each within 20,000 seeds.
+//! Rules broken on purpose: the simulator must find each within 60,000 seeds.
 //! `cargo test --release -p taskloom-sim --features planted --test planted`
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use taskloom_sim::{Settings, run};
 /// The first seed that shows the fault, and how.
 fn find(fault: Fault) -> Option<(u64, String)> {
     let settings = Settings { planted: Some(fault), ..Settings::default() };
-    (0..20_000).find_map(|seed| {
+    (0..60_000).find_map(|seed| {
         // An assertion in the rules is a find as well.
         match catch_unwind(AssertUnwindSafe(|| run(seed, settings))) {
             Ok(Ok(_)) => None,
