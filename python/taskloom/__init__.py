@@ -14,6 +14,7 @@ from taskloom._taskloom import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from taskloom._adaptive import Adaptive
     from taskloom._completion import as_completed, wait
     from taskloom._coordination import Event, Lock, MultiLock, Semaphore
     from taskloom._default import (
@@ -74,6 +75,7 @@ _SHARING = "taskloom._sharing"
 
 #: Where each public name lives.
 _HOMES = {
+    "Adaptive": "taskloom._adaptive",
     "CancelledError": _ERRORS,
     "Client": "taskloom.client",
     "ClosedClientError": _ERRORS,
@@ -127,6 +129,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adaptive",
     "CancelledError",
     "Client",
     "ClosedClientError",

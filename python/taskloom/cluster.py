@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any
 
+    from taskloom._adaptive import Adaptive
     from taskloom.client import Client
 
 __all__ = ["LocalCluster"]
@@ -190,6 +191,7 @@ class LocalCluster:
         self._host = host or ip or "127.0.0.1"
         self._workers: dict[int, Any] = {}
         self._supervisor: CoreSupervisor | None = None
+        self._adaptive: Adaptive | None = None
         self._core_scheduler = CoreScheduler(
             [f"tcp://{self._host}:{scheduler_port}"],
             allow_insecure_network=allow_insecure_network,
@@ -289,10 +291,34 @@ class LocalCluster:
                 raise RuntimeError(f"{what}; see their output above") from error
             raise
 
-    def scale(self, n: int = 0) -> Any:
-        """Make ``n`` workers run: start new ones, or end the newest."""
+    def scale(self, n: int = 0, memory: Any = None, cores: int | None = None) -> Any:
+        """Make ``n`` workers run: start new ones, or end the newest. Ends :meth:`adapt`.
+
+        Parameters
+        ----------
+        memory : size in bytes, or a text such as ``'8 GB'``
+            As many workers as have so much memory together, if that is more than ``n``.
+        cores : as many workers as have so many threads together, if that is more than ``n``
+        """
         self._check_running()
-        return self._maybe_async(lambda: self._scale_now(n))
+        n = max(n, self._workers_for(memory, cores))
+        return self._maybe_async(lambda: self._scale_by_hand(n))
+
+    def _workers_for(self, memory: Any, cores: int | None) -> int:
+        from taskloom.utils import parse_bytes
+
+        wanted = -(-cores // self._threads) if cores is not None else 0
+        if memory is None:
+            return wanted
+        if not self._memory:
+            raise ValueError("scale(memory=…) needs workers with a memory_limit")
+        return max(wanted, -(-parse_bytes(memory) // self._memory))
+
+    def _scale_by_hand(self, n: int) -> None:
+        if n < 0:
+            raise ValueError(f"a cluster cannot have {n} workers")
+        self._stop_adapting()
+        self._scale_now(n)
 
     def _scale_now(self, n: int) -> None:
         if n < 0:
@@ -323,9 +349,77 @@ class LocalCluster:
         worker.start(self._core_scheduler)
         return worker
 
-    def adapt(self, *args: Any, **kwargs: Any) -> Any:
-        """Not offered yet."""
-        raise NotImplementedError("adaptive scaling is not offered yet; use scale(n)")
+    def adapt(
+        self,
+        Adaptive: type[Adaptive] | None = None,
+        minimum: int = 0,
+        maximum: float = float("inf"),
+        minimum_cores: int | None = None,
+        maximum_cores: int | None = None,
+        minimum_memory: Any = None,
+        maximum_memory: Any = None,
+        **options: Any,
+    ) -> Adaptive:
+        """Scale by the work at hand from now on, until :meth:`scale` or :meth:`close`.
+
+        Parameters
+        ----------
+        Adaptive : a subclass of :class:`taskloom.Adaptive`
+        minimum, maximum : how many workers there are at least and at most
+        minimum_cores, maximum_cores, minimum_memory, maximum_memory :
+            The same, as threads or memory of all workers together.
+        **options : ``interval``, ``wait_count``, ``target_duration``; see
+            :class:`taskloom.Adaptive`
+
+        Raises
+        ------
+        ValueError
+            Bounds that no number of workers can keep.
+        """
+        from taskloom._adaptive import Adaptive as Default
+
+        self._check_running()
+        at_least = max(minimum, self._workers_for(minimum_memory, minimum_cores))
+        at_most = maximum
+        if maximum_cores is not None:
+            at_most = min(at_most, maximum_cores // self._threads)
+        if maximum_memory is not None:
+            at_most = min(at_most, self._workers_for(maximum_memory, None))
+        self._stop_adapting()
+        self._adaptive = (Adaptive or Default)(self, at_least, at_most, **options)
+        return self._adaptive
+
+    def _stop_adapting(self) -> None:
+        adaptive, self._adaptive = self._adaptive, None
+        if adaptive is not None:
+            adaptive.stop()
+
+    def _present(self) -> list[str]:
+        """Names of the workers that run or are being started."""
+        if self._supervisor is None:
+            return [str(number) for number in self._workers]
+        going = ("stopping", "ended", "failed")
+        return [p["name"] for p in self._supervisor.processes() if p["status"] not in going]
+
+    def _add_workers(self, count: int) -> None:
+        taken = {str(name) for name in self.workers}
+        for number in self._free_numbers(taken, count):
+            if self._supervisor is not None:
+                self._supervisor.add(str(number))
+            else:
+                self._workers[number] = self._start_worker(number)
+
+    @staticmethod
+    def _free_numbers(taken: set[str], count: int) -> list[int]:
+        free = (number for number in range(len(taken) + count) if str(number) not in taken)
+        return [number for number, _ in zip(free, range(count), strict=False)]
+
+    def _forget_retired(self, names: list[str]) -> None:
+        """Close workers of this process that the scheduler uses no more."""
+        for name in names:
+            worker = self._workers.pop(int(name), None) if name.isdecimal() else None
+            if worker is not None:
+                worker.close("the cluster was scaled down")
 
     def _check_running(self) -> None:
         if self.status != "running":
@@ -346,6 +440,7 @@ class LocalCluster:
         if self.status == "closed":
             return
         self.status = "closed"
+        self._stop_adapting()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.stop(_CLOSE_S)

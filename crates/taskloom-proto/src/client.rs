@@ -259,6 +259,18 @@ wire_record! {
         pub cause: bool,
     }
 
+    /// Asks how many workers there should be, and retires some that can be spared.
+    pub struct Adapt {
+        /// How long the work at hand should take, in ns.
+        pub target_ns: u64,
+        /// How many threads a new worker would have.
+        pub threads: u32,
+        /// Retire so many of `workers` at most.
+        pub close: u32,
+        /// Names of workers that may be retired.
+        pub workers: Vec<String>,
+    }
+
     pub struct RetireWorkers {
         /// As [`TaskOptions::workers`]; empty means idle ones chosen by the scheduler.
         pub workers: Vec<String>,
@@ -312,6 +324,8 @@ pub enum Question {
     Control(ControlQuestion),
     /// See [`Coordination`].
     Coordinate(Coordination),
+    /// `{target, workers, retired: [name]}`
+    Adapt(Adapt),
 }
 
 impl crate::wire::Wire for Question {
@@ -343,6 +357,7 @@ impl crate::wire::Wire for Question {
             Self::Replay(p) => put!(40, p),
             Self::Control(p) => put!(60, p),
             Self::Coordinate(p) => put!(48, p),
+            Self::Adapt(p) => put!(70, p),
         }
     }
 
@@ -369,6 +384,7 @@ impl crate::wire::Wire for Question {
             40 => Self::Replay(Wire::read(reader)?),
             60 => Self::Control(Wire::read(reader)?),
             48 => Self::Coordinate(Wire::read(reader)?),
+            70 => Self::Adapt(Wire::read(reader)?),
             tag => return Err(crate::wire::DecodeError::UnknownTag { what: "question", tag }),
         })
     }

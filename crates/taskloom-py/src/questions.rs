@@ -14,7 +14,7 @@ use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::Value;
 use taskloom_proto::client::{
-    Answer, Question, Replay, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
+    Adapt, Answer, Question, Replay, RestartWorkers, RetireWorkers, RunEverywhere, WaitForWorkers,
 };
 use taskloom_proto::wire::{Reader, Wire};
 use taskloom_runtime::client::{PendingAnswer, Wait};
@@ -63,6 +63,12 @@ pub fn question(name: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<Question
         "retire_workers" => Question::RetireWorkers(RetireWorkers {
             workers: texts(0)?,
             close: item(1)?.extract()?,
+        }),
+        "adapt" => Question::Adapt(Adapt {
+            target_ns: nanos(item(0)?.extract()?),
+            threads: item(1)?.extract()?,
+            close: item(2)?.extract()?,
+            workers: texts(3)?,
         }),
         "run" => run_question(arguments)?,
         _ => return crate::control::question(name, arguments),

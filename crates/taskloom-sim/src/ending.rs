@@ -7,7 +7,7 @@ use crate::world::World;
 use std::collections::BTreeSet;
 use taskloom_core::scheduler::{Action, Event};
 use taskloom_proto::client::{
-    ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
+    Adapt, ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
     RunEverywhere, SchedulerToClient, WaitForWorkers,
 };
 use taskloom_proto::{ExitKind, Value};
@@ -51,7 +51,17 @@ impl World {
                 if !close {
                     self.retired.insert(number);
                 }
-                Question::RetireWorkers(RetireWorkers { workers: vec![name], close })
+                if close && self.rng.chance(40) {
+                    let workers = vec![name];
+                    Question::Adapt(Adapt {
+                        target_ns: QUARTER_SECOND,
+                        threads: 1,
+                        close: 1,
+                        workers,
+                    })
+                } else {
+                    Question::RetireWorkers(RetireWorkers { workers: vec![name], close })
+                }
             }
             12..=13 if self.trouble.restart && self.faults => {
                 self.report.restarts += 1;

@@ -33,7 +33,7 @@ _CLIENT = _own(
 _IN_TASKS = _own("Reschedule", "get_client", "get_worker", "print", "rejoin", "secede", "warn")
 _ERRORS = _own("CancelledError", "TimeoutError")
 _CLUSTERS = {
-    **_own("Adaptive", "LocalCluster", "SpecCluster"),
+    **_own("Adaptive", "LocalCluster"),
     "Cluster": "taskloom.cluster:LocalCluster",
 }
 _WORKER_CLIENT = {**_own("worker_client"), "local_client": "taskloom:worker_client"}
@@ -47,7 +47,7 @@ PUBLIC: dict[str, str] = {
     **_IN_TASKS,
     **_ERRORS,
     **_WORKER_CLIENT,
-    **_own("Adaptive", "LocalCluster", "SpecCluster"),
+    **_own("Adaptive", "LocalCluster"),
     **_own("Event", "KilledWorker", "Lock", "MultiLock", "Queue", "Semaphore", "Variable"),
     **_own("Security", "Worker", "get_task_stream", "performance_report", "progress", "span"),
     **_support("Status"),
@@ -85,7 +85,7 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "deploy.adaptive": _own("Adaptive"),
     "deploy.cluster": {"Cluster": _CLUSTERS["Cluster"]},
     "deploy.local": _own("LocalCluster"),
-    "deploy.spec": _own("ProcessInterface", "SpecCluster"),
+    "deploy.spec": {},
     "diagnostics": _own("progress"),
     "diagnostics.plugin": _PLUGINS,
     "diagnostics.progressbar": _own("progress"),
@@ -133,6 +133,8 @@ REFUSED: dict[str, str] = {
     "Nanny": "worker processes are watched by a supervisor that is not Python; use LocalCluster, "
     "or `python -m taskloom worker --nanny`",
     "SSHCluster": "start `python -m taskloom scheduler` and `worker` on the machines",
+    "SpecCluster": "use LocalCluster, which has scale, adapt and close; other workers join by "
+    "`python -m taskloom worker ADDRESS`",
     "Scheduler": "the scheduler runs no Python; use `python -m taskloom scheduler`, LocalCluster, "
     "or client.scheduler_info()",
     "SubprocessCluster": "use LocalCluster, whose workers are processes",

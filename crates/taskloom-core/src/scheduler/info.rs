@@ -50,6 +50,7 @@ impl Scheduler {
             | Question::Restart(_)
             | Question::RetireWorkers(_)
             | Question::Replay(_)
+            | Question::Adapt(_)
             | Question::Shutdown
             | Question::Control(_)
             | Question::Coordinate(_) => Value::Null,

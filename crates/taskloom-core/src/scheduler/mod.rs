@@ -14,6 +14,7 @@
 //!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
+mod adaptive;
 mod clients;
 mod control;
 mod coordination;

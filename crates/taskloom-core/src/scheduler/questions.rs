@@ -100,6 +100,10 @@ impl Scheduler {
             Question::WaitForWorkers(wait) => self.on_wait_for_workers(client, id, &wait),
             Question::Restart(restart) => self.on_restart(client, id, &restart),
             Question::RetireWorkers(retire) => self.on_retire(client, id, &retire),
+            Question::Adapt(adapt) => {
+                let answer = self.adapt(&adapt);
+                self.answer(client, id, answer);
+            }
             Question::Shutdown => self.on_shutdown(client, id),
             Question::Replay(ask) => {
                 let answer = self.replay(&ask);
@@ -227,17 +231,8 @@ impl Scheduler {
                 Value::from(self.workers[slot].info.address.clone()),
                 self.describe_worker(slot),
             ));
-            let worker = &mut self.workers[slot];
-            worker.end_expected = true;
-            numbers.push(worker.number);
-            let number = worker.number;
-            self.questions.retiring.push(Retiring {
-                number,
-                close: retire.close,
-                evacuation: None,
-                rounds: 0,
-            });
-            self.stop_using(slot);
+            numbers.push(self.workers[slot].number);
+            self.retire(slot, retire.close);
         }
         let condition = if retire.close {
             Condition::Gone { numbers, answer: Value::Map(answer) }
@@ -245,6 +240,16 @@ impl Scheduler {
             Condition::Evacuated { numbers, answer: Value::Map(answer) }
         };
         self.questions.waits.push(OpenWait { client, request, condition, until: None });
+    }
+
+    /// The worker gets nothing new and, when `close`, ends after what it runs.
+    pub(super) fn retire(&mut self, slot: WorkerSlot, close: bool) {
+        let worker = &mut self.workers[slot];
+        worker.end_expected = true;
+        let number = worker.number;
+        let retiring = Retiring { number, close, evacuation: None, rounds: 0 };
+        self.questions.retiring.push(retiring);
+        self.stop_using(slot);
     }
 
     fn on_shutdown(&mut self, client: ClientId, request: u64) {

@@ -5,6 +5,7 @@ mod script;
 mod task;
 mod words;
 
+mod adaptive;
 mod cancel;
 mod collisions;
 mod control;

@@ -77,6 +77,11 @@ impl Joining {
         self
     }
 
+    pub fn memory(mut self, limit_bytes: u64) -> Self {
+        self.0.memory_limit = limit_bytes;
+        self
+    }
+
     pub fn with(mut self, resources: Resources) -> Self {
         self.0.resources = resources;
         self
