@@ -256,6 +256,34 @@ class LocalCluster:
         with self._own_client() as client:
             return client.scheduler_info()
 
+    def get_logs(
+        self, cluster: bool = True, scheduler: bool = True, workers: bool | list[str] = True
+    ) -> Any:
+        """The last log lines: ``{'Cluster': text, 'Scheduler': text, address: text}``.
+
+        Parameters
+        ----------
+        cluster : whether to include what :meth:`adapt` changed
+        scheduler : whether to include the scheduler's
+        workers : whether to include those of all workers, or of which, by address or name
+        """
+        self._check_running()
+        return self._maybe_async(lambda: self._get_logs(cluster, scheduler, workers))
+
+    def _get_logs(self, cluster: bool, scheduler: bool, workers: Any) -> dict[str, str]:
+        logs = {}
+        if cluster:
+            changes = self._adaptive.log if self._adaptive is not None else ()
+            logs["Cluster"] = "\n".join(f"{when:.3f} - {change}" for when, change in changes)
+        with self._own_client() as client:
+            if scheduler:
+                logs["Scheduler"] = _lines(client.get_scheduler_logs())
+            if workers:
+                chosen = None if workers is True else workers
+                found = client.get_worker_logs(workers=chosen)
+                logs.update({address: _lines(lines) for address, lines in found.items()})
+        return logs
+
     def _own_client(self) -> Client:
         from taskloom.client import Client
 
@@ -379,7 +407,9 @@ class LocalCluster:
         from taskloom._adaptive import Adaptive as Default
 
         self._check_running()
-        at_least = max(minimum, self._workers_for(minimum_memory, minimum_cores))
+        at_least = minimum
+        if minimum_memory is not None or minimum_cores is not None:
+            at_least = max(at_least, self._workers_for(minimum_memory, minimum_cores))
         at_most = maximum
         if maximum_cores is not None:
             at_most = min(at_most, maximum_cores // self._threads)
@@ -486,6 +516,10 @@ class LocalCluster:
             with self._own_client() as client:
                 rows += cluster_rows(client)
         return table(type(self).__name__, self.status, rows)
+
+
+def _lines(newest_first: Any) -> str:
+    return "\n".join(text for _level, text in reversed(newest_first))
 
 
 def _refuse(**options: Any) -> None:

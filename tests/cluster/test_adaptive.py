@@ -66,7 +66,7 @@ def test_a_worker_that_alone_holds_a_result_stays(cluster):
         wait_until(lambda: not client.nthreads(), "the holder leaves when the future is gone")
 
 
-def test_the_minimum_is_kept_without_work_and_held_after_a_death(start):
+def test_the_minimum_is_kept_without_work(start):
     client = start(n_workers=1)
     client.cluster.adapt(minimum=2, maximum=3, interval="20ms", wait_count=1)
     wait_until(lambda: len(client.nthreads()) == 2, "the minimum is there")
@@ -132,3 +132,18 @@ def test_an_unknown_option_is_a_type_error():
     with taskloom.LocalCluster(n_workers=0, processes=False) as cluster:
         with pytest.raises(TypeError, match="no_such_option"):
             cluster.adapt(no_such_option=1)
+
+
+def test_the_logs_of_a_cluster_are_those_of_its_parts(cluster):
+    import logging
+
+    adapt(cluster, minimum=1)
+    with cluster.get_client() as client:
+        client.wait_for_workers(1, timeout=60)
+        client.submit(logging.getLogger("distributed.worker").warning, "words of a task").result()
+        (address,) = client.nthreads()
+        logs = cluster.get_logs()
+        assert set(logs) == {"Cluster", "Scheduler", address}
+        assert "'up'" in logs["Cluster"]
+        assert "words of a task" in logs[address]
+        assert set(cluster.get_logs(cluster=False, scheduler=False, workers=[address])) == {address}

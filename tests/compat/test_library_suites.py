@@ -12,7 +12,6 @@ NOT_OURS = {
     "test_no_undesired_distributed_cache_hit": "Worker.state of distributed",
     "test_auto_scatter": "Worker.state of distributed",
     "test_scheduler_tasks_cleanup": "LocalCluster.scheduler.tasks",
-    "adaptive": "adaptive scaling is not offered yet",
     "test_joblib_warning_inside_dask_daemonic_worker": "workers here are no daemonic processes",
 }
 

@@ -1,7 +1,7 @@
 //! How many workers there should be, and which can go.
 
-use super::*;
 use super::task::Task;
+use super::*;
 use taskloom_proto::Value;
 use taskloom_proto::client::{Adapt, Question};
 
