@@ -14,5 +14,9 @@ if TYPE_CHECKING:
 #: The :class:`taskloom.worker.Worker` whose task, or whose thread, this is.
 current_worker: ContextVar[Any] = ContextVar("taskloom_worker")
 
+#: Collects the futures in what is pickled now, for a value that goes to the scheduler together with
+#: their keys: then that keeps their results, and the pickle needs no deposit of its own.
+pickled_futures: ContextVar[list[Any] | None] = ContextVar("taskloom_pickled", default=None)
+
 #: The coroutine task that this is. Tasks in executor threads are known by their thread.
 current_run: ContextVar[Any] = ContextVar("taskloom_run")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from taskloom._context import pickled_futures
 from taskloom._coordination import Shared, _seconds
 from taskloom._taskloom import coordinate, open_queue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from typing import Any
 
     from taskloom._drive import Steps
-    from taskloom._taskloom import Delivery, Lease
+    from taskloom._taskloom import Delivery, Lease, Operation
     from taskloom.client import Client
 
 __all__ = ["Datasets", "Queue", "Variable"]
@@ -31,10 +32,17 @@ def _load(client: Client, delivery: Delivery) -> list[tuple[bool, Any]]:
         return delivery.load()
 
 
-def _futures(value: Any) -> list[Any]:
-    from taskloom._registry import futures_of
-
-    return futures_of(value)
+def _share(
+    client: Client, name: str, arguments: Callable[[list[Any]], tuple[Any, ...]]
+) -> Operation:
+    """A request that carries values. ``arguments`` gets the list in which the futures that stand
+    inside of pickled objects are collected while a value is written."""
+    futures: list[Any] = []
+    token = pickled_futures.set(futures)
+    try:
+        return coordinate(client._core, name, *arguments(futures))
+    finally:
+        pickled_futures.reset(token)
 
 
 class Queue(Shared):
@@ -101,7 +109,7 @@ class Queue(Shared):
         return client._drive(self._put_steps(client, value, _seconds(timeout)))
 
     def _put_steps(self, client: Client, value: Any, timeout: float | None) -> Steps[None]:
-        yield coordinate(client._core, "put", self.name, value, _futures(value), timeout)
+        yield _share(client, "put", lambda futures: (self.name, value, futures, timeout))
 
     def get(self, timeout: Any = None, batch: bool | int = False, **kwargs: Any) -> Any:
         """Take the oldest value out; wait while there is none. First come, first served.
@@ -195,7 +203,7 @@ class Variable(Shared):
         return client._drive(self._set_steps(client, value))
 
     def _set_steps(self, client: Client, value: Any) -> Steps[None]:
-        yield coordinate(client._core, "set_variable", self.name, value, _futures(value))
+        yield _share(client, "set_variable", lambda futures: (self.name, value, futures))
 
     def get(self, timeout: Any = None, **kwargs: Any) -> Any:
         """The value; waits until there is one.
@@ -268,8 +276,10 @@ class Sharing:
         return self._self()._drive(self._publish_steps(named, bool(override)))
 
     def _publish_steps(self, named: dict[Any, Any], override: bool) -> Steps[None]:
-        entries = [(name, data, _futures(data)) for name, data in named.items()]
-        yield coordinate(self._self()._core, "publish", entries, override)
+        def arguments(futures: list[Any]) -> tuple[Any, ...]:
+            return [(name, data, futures) for name, data in named.items()], override
+
+        yield _share(self._self(), "publish", arguments)
 
     def get_dataset(self, name: Any, default: Any = no_default, **kwargs: Any) -> Any:
         """A published dataset, bound to this client.

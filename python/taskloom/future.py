@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskloom._context import pickled_futures
 from taskloom._drive import complete, run, run_async
 from taskloom._taskloom import CoreFuture
 
@@ -158,8 +159,13 @@ class Future(CoreFuture):
     def __reduce__(self) -> Any:
         from taskloom._registry import address_of_token
 
-        # The receiver may unpickle it after the last future here is gone.
-        ticket = self._deposit()
+        collected = pickled_futures.get()
+        if collected is not None:
+            collected.append(self)
+            ticket = None
+        else:
+            # The receiver may unpickle it after the last future here is gone.
+            ticket = self._deposit()
         return _unpickle, (self.key, address_of_token(self._client_token), ticket)
 
     def __repr__(self) -> str:

@@ -137,6 +137,19 @@ def test_the_error_of_a_shared_future_is_shared_too(client):
         Variable("failed").get().result()
 
 
+class Box:
+    def __init__(self, content: object) -> None:
+        self.content = content
+
+
+def test_a_future_inside_an_object_is_kept_as_long_as_the_value(client):
+    Variable("boxed").set(Box(client.submit(double, 50, key="boxed")))
+    wait_until(lambda: client._core.held_keys == 0, "the client holds nothing")
+    assert Variable("boxed").get().content.result(timeout=20) == 100
+    Variable("boxed").delete()
+    wait_until(lambda: "boxed" not in client.who_has(), "the result is gone")
+
+
 def test_a_released_future_cannot_be_shared(client):
     future = client.submit(double, 1)
     future.release()

@@ -190,20 +190,21 @@ impl Dependencies for SharedDeps<'_> {
 }
 
 /// A value for the scheduler to keep, and references to the futures in it that must live until
-/// the scheduler has it. `futures`: those that may stand inside of pickled objects.
+/// the scheduler has it. `futures`: collects those inside of pickled objects; left empty.
 fn share(
     core: &CoreClient,
     value: &Bound<'_, PyAny>,
-    futures: &Bound<'_, PyAny>,
+    futures: &Bound<'_, PyList>,
 ) -> PyResult<(SharedValue, Vec<Held>)> {
     let mut deps = SharedDeps { core, held: Vec::new(), positions: HashMap::new() };
     let mut writer = Writer::contiguous();
     // Inside a list a named tuple, which is written as a call, is no call of its own.
     writer.start_list(1)?;
     writer.object(value, &mut deps)?;
-    for future in futures.try_iter()? {
-        deps.add(value.py(), future?.cast::<CoreFuture>()?.get())?;
+    for future in futures.iter() {
+        deps.add(value.py(), future.cast::<CoreFuture>()?.get())?;
     }
+    futures.del_slice(0, futures.len())?;
     let length = writer.as_slice().len();
     if length > LIMIT {
         return Err(PyValueError::new_err(format!(
@@ -274,7 +275,7 @@ fn coordination(
         "is_event_set" => Coordination::IsEventSet(key(0)?),
         "put" => {
             let value;
-            (value, held) = share(core, &item(1)?, &item(2)?)?;
+            (value, held) = share(core, &item(1)?, item(2)?.cast::<PyList>()?)?;
             Coordination::PutItem(PutItem { name: key(0)?, value, timeout_ns: timeout(3)? })
         }
         "get" => Coordination::GetItems(GetItems {
@@ -285,7 +286,7 @@ fn coordination(
         "queue_size" => Coordination::QueueSize(key(0)?),
         "set_variable" => {
             let value;
-            (value, held) = share(core, &item(1)?, &item(2)?)?;
+            (value, held) = share(core, &item(1)?, item(2)?.cast::<PyList>()?)?;
             Coordination::SetVariable(SetVariable { name: key(0)?, value })
         }
         "get_variable" => {
@@ -295,7 +296,8 @@ fn coordination(
         "publish" => {
             let mut entries = Vec::new();
             for entry in item(0)?.try_iter()? {
-                let (name, value, futures) = entry?.extract::<(Bound<_>, Bound<_>, Bound<_>)>()?;
+                let (name, value, futures) =
+                    entry?.extract::<(Bound<_>, Bound<_>, Bound<PyList>)>()?;
                 let (value, futures) = share(core, &value, &futures)?;
                 entries.push((encode_key(&name)?, value));
                 held.extend(futures);
