@@ -8,7 +8,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import warnings
+from uuid import uuid4
 
 import pytest
 
@@ -312,3 +314,18 @@ def test_a_closed_client_frees_its_locks(cluster, client):
         lock.acquire()
         assert Lock("of-other").locked()
     wait_until(lambda: not Lock("of-other").locked(), "the lock is free")
+
+
+def test_a_lock_inside_a_lock_of_the_worker_process_does_not_hang(client):
+    name = "inner-" + uuid4().hex
+    futures = client.map(_locks_twice, range(8), [name] * 8, pure=False)
+    assert client.gather(futures) == list(range(8))
+
+
+_PROCESS_LOCK = threading.Lock()
+
+
+def _locks_twice(number, name):
+    # As libraries do that guard a file against threads and processes.
+    with _PROCESS_LOCK, Lock(name):
+        return number

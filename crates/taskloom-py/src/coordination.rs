@@ -8,7 +8,7 @@ use crate::future::CoreFuture;
 use crate::keys::encode_key;
 use crate::plain::{from_python, map_key};
 use crate::values::to_python;
-use crate::waiting::{Operation, Rounds};
+use crate::waiting::{Operation, Resume, Rounds};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -355,6 +355,11 @@ impl CoordinationRounds {
 }
 
 impl Rounds for CoordinationRounds {
+    /// Who got a lock must not wait for a slot: a task in that slot may wait for the lock.
+    fn resume(&self) -> Resume {
+        Resume::AtOnce
+    }
+
     fn advance(&self, make_wait: &mut dyn FnMut(usize) -> Arc<Wait>) -> PyResult<bool> {
         let mut answer = self.answer.lock();
         if answer.is_none() {

@@ -3,6 +3,7 @@
 use crate::control;
 use crate::objects::Object;
 use crate::running::{self, Called};
+use crate::waiting::Resume;
 use crate::worker::Inner;
 use parking_lot::Mutex;
 use pyo3::intern;
@@ -229,11 +230,11 @@ pub fn secede(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// Waits for a slot. False: there was no need.
-pub fn rejoin(py: Python<'_>) -> bool {
+pub fn rejoin(py: Python<'_>, resume: Resume) -> bool {
     // The chair is out of its place while this thread waits: the wait is without the
     // interpreter, and nothing of this thread can look for it meanwhile.
     let Some(chair) = CHAIR.take() else { return false };
-    let waited = py.detach(|| chair.worker.shell.rejoin(&chair.seat));
+    let waited = py.detach(|| chair.worker.shell.rejoin(&chair.seat, resume == Resume::InSlot));
     CHAIR.set(Some(chair));
     waited
 }
@@ -251,6 +252,6 @@ pub fn blocking_begin(py: Python<'_>) -> bool {
 }
 
 /// Call after waiting, if [`blocking_begin`] said so.
-pub fn blocking_end(py: Python<'_>) {
-    rejoin(py);
+pub fn blocking_end(py: Python<'_>, resume: Resume) {
+    rejoin(py, resume);
 }

@@ -19,8 +19,8 @@ pub struct TaskHooks {
     /// The task's thread will block: its slot is free for others. Returns whether
     /// `blocking_end` is to be called.
     pub blocking_begin: fn(Python<'_>) -> bool,
-    /// Blocks until there is a slot again.
-    pub blocking_end: fn(Python<'_>),
+    /// Blocks until there is a slot again, unless the task goes on at once.
+    pub blocking_end: fn(Python<'_>, Resume),
 }
 
 static HOOKS: OnceLock<TaskHooks> = OnceLock::new();
@@ -37,19 +37,22 @@ pub fn current_task() -> Option<TaskId> {
 }
 
 /// The slot of this thread's task is free for others while this lives.
-struct FreedSlot<'py>(Option<Python<'py>>);
+struct FreedSlot<'py> {
+    py: Option<Python<'py>>,
+    resume: Resume,
+}
 
 impl<'py> FreedSlot<'py> {
-    fn new(py: Python<'py>) -> Self {
+    fn new(py: Python<'py>, resume: Resume) -> Self {
         let is_freed = HOOKS.get().is_some_and(|hooks| (hooks.blocking_begin)(py));
-        Self(is_freed.then_some(py))
+        Self { py: is_freed.then_some(py), resume }
     }
 }
 
 impl Drop for FreedSlot<'_> {
     fn drop(&mut self) {
-        if let (Some(py), Some(hooks)) = (self.0, HOOKS.get()) {
-            (hooks.blocking_end)(py);
+        if let (Some(py), Some(hooks)) = (self.py, HOOKS.get()) {
+            (hooks.blocking_end)(py, self.resume);
         }
     }
 }
@@ -59,14 +62,25 @@ fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
+/// How a task goes on that left its slot to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// When there is a slot again.
+    InSlot,
+    /// At once, beside those that took its slot. For what others wait for in their turn: one of
+    /// them may be in the only slot.
+    AtOnce,
+}
+
 /// Runs `wait_until` without the GIL, in slices on the main thread. It returns whether it is
 /// done; the result says whether it was done before `deadline`.
 fn block_with(
     py: Python<'_>,
     deadline: Option<Instant>,
+    resume: Resume,
     wait_until: impl Fn(Option<Instant>) -> bool + Sync,
 ) -> PyResult<bool> {
-    let _slot = FreedSlot::new(py);
+    let _slot = FreedSlot::new(py, resume);
     if !is_main_thread() {
         return Ok(py.detach(|| wait_until(deadline)));
     }
@@ -85,11 +99,16 @@ fn block_with(
 }
 
 /// Blocks until `wait` is done; returns whether it was before `deadline`.
-pub fn block(py: Python<'_>, wait: &Arc<Wait>, deadline: Option<Instant>) -> PyResult<bool> {
+fn block(
+    py: Python<'_>,
+    wait: &Arc<Wait>,
+    deadline: Option<Instant>,
+    resume: Resume,
+) -> PyResult<bool> {
     if wait.is_done() {
         return Ok(true);
     }
-    block_with(py, deadline, |until| wait.block(until))
+    block_with(py, deadline, resume, |until| wait.block(until))
 }
 
 /// Seconds as Python gives them; `None`, infinity and what does not fit mean for ever.
@@ -116,6 +135,11 @@ pub trait Rounds: Send + Sync {
 
     /// Whether the first failure completes it.
     fn stops_on_failure(&self) -> bool;
+
+    /// How a task goes on that has waited for it.
+    fn resume(&self) -> Resume {
+        Resume::InSlot
+    }
 }
 
 /// An operation: may be blocked on, or awaited by an event loop.
@@ -148,7 +172,7 @@ impl Operation {
                 wait
             })?;
             let Some(wait) = made.filter(|_| !complete) else { return rounds.finish(py) };
-            match block(py, &wait, deadline) {
+            match block(py, &wait, deadline, rounds.resume()) {
                 Ok(true) => {}
                 Ok(false) => {
                     rounds.give_up(&wait);
@@ -259,7 +283,7 @@ impl CompletionQueue {
             return Ok(tokens);
         }
         let received = Mutex::new(Vec::new());
-        block_with(py, deadline, |until| {
+        block_with(py, deadline, Resume::InSlot, |until| {
             *received.lock() = self.mailbox.receive(until);
             !received.lock().is_empty() || self.mailbox.is_closed()
         })?;

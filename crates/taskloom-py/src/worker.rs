@@ -7,7 +7,7 @@ use crate::functions::load_function;
 use crate::objects::Object;
 use crate::running;
 use crate::serializer;
-use crate::waiting::{TaskHooks, set_task_hooks};
+use crate::waiting::{Resume, TaskHooks, set_task_hooks};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -548,7 +548,7 @@ fn secede(py: Python<'_>) -> PyResult<bool> {
 /// Waits for a slot; see `taskloom.rejoin`.
 #[pyfunction]
 fn rejoin(py: Python<'_>) -> bool {
-    executor::rejoin(py)
+    executor::rejoin(py, Resume::InSlot)
 }
 
 /// Whether the caller is part of a task.
