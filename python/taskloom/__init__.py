@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         worker_client,
     )
     from taskloom._loop import sync
+    from taskloom._policy import Backoff, Retry
     from taskloom._progress import progress
     from taskloom._registry import fire_and_forget, futures_of
     from taskloom._sharing import Queue, Variable
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
         RemoteError,
         Reschedule,
         SchedulerError,
+        TaskCancelled,
         TaskloomError,
+        TaskTimeout,
         TimeoutError,
         UnreachableError,
     )
@@ -76,6 +79,7 @@ _SHARING = "taskloom._sharing"
 #: Where each public name lives.
 _HOMES = {
     "Adaptive": "taskloom._adaptive",
+    "Backoff": "taskloom._policy",
     "CancelledError": _ERRORS,
     "Client": "taskloom.client",
     "ClosedClientError": _ERRORS,
@@ -98,9 +102,12 @@ _HOMES = {
     "Queue": _SHARING,
     "RemoteError": _ERRORS,
     "Reschedule": _ERRORS,
+    "Retry": "taskloom._policy",
     "SchedulerError": _ERRORS,
     "SchedulerPlugin": _PLUGIN,
     "Semaphore": _COORDINATION,
+    "TaskCancelled": _ERRORS,
+    "TaskTimeout": _ERRORS,
     "TaskloomError": _ERRORS,
     "TimeoutError": _ERRORS,
     "UnreachableError": _ERRORS,
@@ -130,6 +137,7 @@ _HOMES = {
 
 __all__ = [
     "Adaptive",
+    "Backoff",
     "CancelledError",
     "Client",
     "ClosedClientError",
@@ -152,9 +160,12 @@ __all__ = [
     "Queue",
     "RemoteError",
     "Reschedule",
+    "Retry",
     "SchedulerError",
     "SchedulerPlugin",
     "Semaphore",
+    "TaskCancelled",
+    "TaskTimeout",
     "TaskloomError",
     "TimeoutError",
     "UnreachableError",

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from taskloom._policy import Retry
     from taskloom.client import Client
     from taskloom.future import Future
 
@@ -27,7 +28,7 @@ class Collections:
         sync: bool = True,
         asynchronous: bool | None = None,
         direct: bool | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: int = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,
@@ -86,7 +87,7 @@ class Collections:
         workers: Any = None,
         allow_other_workers: bool = False,
         resources: dict[str, float] | None = None,
-        retries: int = 0,
+        retries: int | Retry | None = 0,
         priority: int = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,
@@ -130,7 +131,7 @@ class Collections:
         workers: Any = None,
         allow_other_workers: bool | None = None,
         resources: dict[str, float] | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: int = 0,
         fifo_timeout: Any = "60s",
         actors: Any = None,

@@ -28,6 +28,8 @@ class WorkerLoop:
         self._thread: threading.Thread | None = None
         # The loop itself holds tasks weakly.
         self._tasks: dict[asyncio.Task[None], DetachedRun] = {}
+        # Limits in seconds of the tasks that were cancelled since they took longer.
+        self._timed_out: dict[asyncio.Task[None], float] = {}
 
     def start(
         self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any], context: Context
@@ -60,7 +62,20 @@ class WorkerLoop:
     def _cancel(self, run_id: tuple[int, int]) -> None:
         for task, run in self._tasks.items():
             if run.id == run_id:
-                task.cancel()
+                _cancel_begun(task)
+
+    def time_out(self, run_id: tuple[int, int], limit: float) -> None:
+        """Cancel a run that took longer than ``limit`` seconds, if it is here."""
+        with self._lock:
+            loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._time_out, run_id, limit)
+
+    def _time_out(self, run_id: tuple[int, int], limit: float) -> None:
+        for task, run in self._tasks.items():
+            if run.id == run_id:
+                self._timed_out[task] = limit
+                _cancel_begun(task)
 
     def stacks(self) -> list[tuple[Any, list[FrameType]]]:
         """The tasks that are on the loop: pairs of key and stack frames, outermost first."""
@@ -95,16 +110,39 @@ class WorkerLoop:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._watch(run, coroutine), context=context)
         self._tasks[task] = run
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._timed_out.pop(task, None)
 
     async def _watch(self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:
             result = await coroutine
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its outcome
             # Frame 0 is this method.
-            finish_coroutine(run, None, error.with_traceback(_below(error)))
+            error = error.with_traceback(_below(error))
+            finish_coroutine(run, None, self._as_timeout(run, error))
         else:
             finish_coroutine(run, result)
+
+    def _as_timeout(self, run: DetachedRun, error: BaseException) -> BaseException:
+        """The exception to tell: a time-out is carried out as a cancellation."""
+        task = asyncio.current_task()
+        limit = None if task is None else self._timed_out.get(task)
+        if limit is None or not isinstance(error, asyncio.CancelledError):
+            return error
+        from taskloom.errors import TaskTimeout
+
+        timeout = TaskTimeout()
+        timeout._describe(run.key, limit)
+        return timeout.with_traceback(error.__traceback__)
+
+
+def _cancel_begun(task: asyncio.Task[None]) -> None:
+    """Cancel a task after its first step, which is planned already: one that is cancelled before
+    it would not run at all, and nobody would hear of its end."""
+    asyncio.get_running_loop().call_soon(task.cancel)
 
 
 def _below(error: BaseException) -> Any:

@@ -24,16 +24,17 @@ from dask.utils import ensure_dict, format_bytes, parse_timedelta
 
 from taskloom import _taskloom
 from taskloom._options import refuse_actors, worker_names
+from taskloom._policy import LIMITS, Policy, make_policy
 
 if TYPE_CHECKING:
+    from taskloom._policy import Retry
     from taskloom.client import Client
     from taskloom.future import Future
 
 __all__ = ["compute", "get", "order", "persist"]
 
 # Annotations that the scheduler understands; others are dask's own or another scheduler's.
-_OPTION_NAMES = ("workers", "allow_other_workers", "resources", "retries", "priority")
-
+_OPTION_NAMES = ("workers", "allow_other_workers", "resources", "retries", "priority", *LIMITS)
 
 # More large objects in the tasks of a graph get a warning.
 _LARGE_GRAPH_BYTES = 10_000_000
@@ -57,7 +58,7 @@ def get(
     sync: bool = True,
     asynchronous: bool | None = None,
     direct: bool | None = None,
-    retries: int | None = None,
+    retries: int | Retry | None = None,
     priority: int = 0,
     fifo_timeout: Any = "60s",
     actors: Any = None,
@@ -80,7 +81,7 @@ def get(
     RuntimeError
         When tasks of the graph depend on each other in a circle.
     """
-    options = _Options(workers, allow_other_workers, resources, retries, priority, actors)
+    options = _Options(client, workers, allow_other_workers, resources, retries, priority, actors)
     futures = _submit(client, _materialize(dsk), flatten([keys]), options, fifo_timeout)
     packed = _pack(keys, futures)
     if not sync:
@@ -118,7 +119,7 @@ def compute(
     workers: Any = None,
     allow_other_workers: bool | None = False,
     resources: dict[str, float] | None = None,
-    retries: int | None = 0,
+    retries: int | Retry | None = 0,
     priority: int = 0,
     fifo_timeout: Any = "60s",
     actors: Any = None,
@@ -140,7 +141,9 @@ def compute(
         items = [delayed(item) if isinstance(item, containers) else item for item in items]
     variables = [item for item in items if is_dask_collection(item)]
     if variables:
-        options = _Options(workers, allow_other_workers, resources, retries, priority, actors)
+        options = _Options(
+            client, workers, allow_other_workers, resources, retries, priority, actors
+        )
         expr = FinalizeCompute(collections_to_expr(variables, optimize_graph)).optimize()
         names = list(flatten(expr.__dask_keys__()))
         futures = _submit(client, _materialize(expr), names, options, fifo_timeout)
@@ -165,7 +168,7 @@ def persist(
     workers: Any = None,
     allow_other_workers: bool | None = None,
     resources: dict[str, float] | None = None,
-    retries: int | None = None,
+    retries: int | Retry | None = None,
     priority: int = 0,
     fifo_timeout: Any = "60s",
     actors: Any = None,
@@ -179,7 +182,7 @@ def persist(
             raise TypeError(f"persist needs dask collections, not {type(item).__name__}")
     if not items:
         return items
-    options = _Options(workers, allow_other_workers, resources, retries, priority, actors)
+    options = _Options(client, workers, allow_other_workers, resources, retries, priority, actors)
     expr = collections_to_expr(items, optimize_graph)
     before = list(expr.operands)
     expr = expr.optimize()
@@ -259,6 +262,7 @@ class _TaskOptions(NamedTuple):
     resources: tuple[tuple[str, float], ...]
     retries: int
     priority: int
+    policy: Policy | None
 
     def core(self) -> _taskloom.CoreOptions:
         """As the extension module takes them."""
@@ -268,22 +272,24 @@ class _TaskOptions(NamedTuple):
             list(self.resources),
             self.retries,
             self.priority,
+            None if self.policy is None else self.policy.core(),
         )
 
 
 class _Options:
     """What a submission asks for beyond the graph: for all of its tasks, and for single keys.
 
-    An annotation of a key counts more than a keyword of the call, and that more than an
-    annotation of the context.
+    An annotation of a key counts more than a keyword of the call, that more than what
+    ``with_options`` gave, and that more than an annotation of the context.
     """
 
     def __init__(
         self,
+        client: Client,
         workers: Any,
         allow_other_workers: bool | None,
         resources: dict[str, float] | None,
-        retries: int | None,
+        retries: int | Retry | None,
         priority: int,
         actors: Any,
     ) -> None:
@@ -297,7 +303,7 @@ class _Options:
             "retries": retries,
             "priority": priority,
         }
-        self._common = dict(get_annotations())
+        self._common = {**get_annotations(), **client._given_options}
         self._common.update({name: value for name, value in given.items() if value})
 
     def table(
@@ -319,12 +325,14 @@ class _Options:
 def _normalized(options: Mapping[str, Any]) -> _TaskOptions:
     """Options in one form, from annotations in any."""
     resources = options.get("resources") or {}
+    retries, policy = make_policy(options.get("retries"), options)
     return _TaskOptions(
         tuple(worker_names(options.get("workers"))),
         bool(options.get("allow_other_workers")),
         tuple(sorted((str(name), float(amount)) for name, amount in resources.items())),
-        int(options.get("retries") or 0),
+        retries,
         int(options.get("priority") or 0),
+        policy,
     )
 
 

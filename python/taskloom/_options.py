@@ -61,10 +61,13 @@ def make_options(
     workers: Any,
     allow_other_workers: bool | None,
     resources: Any,
-    retries: int | None,
+    retries: Any,
     priority: int | None,
+    given: dict[str, Any] | None = None,
 ) -> CoreOptions | None:
     """The options of a submission; ``None`` when all have their defaults.
+
+    A keyword counts more than what ``with_options`` gave, and that more than ``dask.annotate``.
 
     Raises
     ------
@@ -72,13 +75,20 @@ def make_options(
         A value that cannot be meant.
     """
     annotations = _annotations()
+    if given:
+        annotations = {**annotations, **given}
     if annotations:
         workers = workers if workers is not None else annotations.get("workers")
         allow_other_workers = allow_other_workers or annotations.get("allow_other_workers")
         resources = resources or annotations.get("resources")
         retries = retries if retries is not None else annotations.get("retries")
         priority = priority or annotations.get("priority")
-    if not (workers or allow_other_workers or resources or retries or priority):
+    policy = None
+    if retries or annotations:
+        from taskloom._policy import make_policy
+
+        retries, policy = make_policy(retries, annotations)
+    if not (workers or allow_other_workers or resources or retries or priority or policy):
         if workers is None or workers == []:
             return None
         raise ValueError("workers= is empty: no worker could run the task")
@@ -87,9 +97,11 @@ def make_options(
         raise TypeError(f"allow_other_workers= must be True or False, not {allow_other_workers!r}")
     if allow_other_workers and not names:
         raise ValueError("Only use allow_other_workers= if using workers=")
-    retries = int(retries or 0)
-    if retries < 0:
-        raise ValueError(f"retries= must not be negative, not {retries}")
     return CoreOptions(
-        names, bool(allow_other_workers), _checked_resources(resources), retries, int(priority or 0)
+        names,
+        bool(allow_other_workers),
+        _checked_resources(resources),
+        retries or 0,
+        int(priority or 0),
+        None if policy is None else policy.core(),
     )

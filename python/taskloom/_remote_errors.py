@@ -112,12 +112,17 @@ def _pickled(exception: BaseException) -> bytes:
     return b""
 
 
-def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str]:
+def type_names(kind: type[BaseException]) -> list[str]:
+    """An exception class and its bases with their modules, such as ``builtins.OSError``."""
+    return [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if base is not object]
+
+
+def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str, list[str]]:
     """Describe an exception.
 
     Returns
     -------
-    (pickle, pickled frames, type name, message, traceback as text)
+    (pickle, pickled frames, type name, message, traceback as text, names of type and bases)
         The pickle is empty when the exception cannot make the journey.
     """
     frames = frames_of(exception.__traceback__)
@@ -126,7 +131,15 @@ def dump_error(exception: BaseException) -> tuple[bytes, bytes, str, str, str]:
         text = format_error(exception, frames, message)
     except BaseException:  # noqa: BLE001 - e.g. RecursionError, MemoryError
         text = f"{type(exception).__name__}: {message}\n"
-    return _pickled(exception), pickle.dumps(frames), type(exception).__name__, message, text
+    kind = type(exception)
+    return (
+        _pickled(exception),
+        pickle.dumps(frames),
+        kind.__name__,
+        message,
+        text,
+        type_names(kind),
+    )
 
 
 def _blank() -> Iterator[None]:
@@ -164,6 +177,8 @@ def _own_error(type_name: str, message: str, key: Any, worker: str) -> BaseExcep
         return errors.KilledWorker(key, worker or None, reason=message)
     if type_name == "NoValidWorkerError":
         return errors.NoValidWorkerError(message)
+    if type_name == "TaskTimeout":
+        return errors.TaskTimeout(message, key, hard=True)
     if type_name == "CancelledError":
         return errors.FutureCancelledError(key, "dependency-cancelled", message)
     return None

@@ -62,6 +62,23 @@ class CoreFuture:
     def _deposit(self) -> int | None: ...
 
 @final
+class CorePolicy:
+    def __new__(
+        cls,
+        *,
+        retries: int,
+        delays: list[float],
+        factor: float,
+        max_delay: float,
+        jitter: float,
+        on: list[str],
+        not_on: list[str],
+        timeout: float,
+        hard_timeout: float,
+        cancel_grace: float | None,
+    ) -> Self: ...
+
+@final
 class CoreOptions:
     def __new__(
         cls,
@@ -70,6 +87,7 @@ class CoreOptions:
         resources: list[tuple[str, float]],
         retries: int,
         priority: int,
+        policy: CorePolicy | None = None,
     ) -> Self: ...
 
 @final

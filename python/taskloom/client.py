@@ -18,6 +18,7 @@ from taskloom._registry import fire_and_forget, futures_of
 from taskloom._replay import Replay
 from taskloom._setups import Setups
 from taskloom._sharing import Sharing
+from taskloom._streams import Streams
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from taskloom._drive import Steps
     from taskloom._loop import LoopShim
+    from taskloom._policy import Retry
     from taskloom._scheduler_rpc import SchedulerQuestions
 
 __all__ = ["Client", "fire_and_forget", "futures_of"]
@@ -46,7 +48,7 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Collections, Information, Replay, Events, Setups, Operations, Sharing):
+class Client(Collections, Information, Replay, Events, Setups, Operations, Sharing, Streams):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -394,7 +396,7 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         key: Any = None,
         workers: Any = None,
         resources: dict[str, float] | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         priority: int = 0,
         fifo_timeout: Any = _FIFO_TIMEOUT,
         allow_other_workers: bool = False,
@@ -417,8 +419,9 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             Where the task may run.
         resources : dict, optional
             Abstract resources that it occupies, such as ``{'GPU': 1}``.
-        retries : int, default 0
-            Further attempts after it raised. A lost worker does not count.
+        retries : int or Retry, default 0
+            Further attempts after it raised. A lost worker does not count. A
+            :class:`~taskloom.Retry` says also when, and after which exceptions.
         priority : int, default 0
             Larger runs earlier.
         fifo_timeout : str or float in seconds
@@ -447,9 +450,12 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             or retries
             or priority
             or allow_other_workers
+            or self._given_options
             or "dask.base" in sys.modules
         ):
-            options = make_options(workers, allow_other_workers, resources, retries, priority)
+            options = make_options(
+                workers, allow_other_workers, resources, retries, priority, self._given_options
+            )
         try:
             submit = self._core.submit
         except AttributeError:
@@ -470,7 +476,7 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         *iterables: Collection[Any],
         key: Any = None,
         workers: Any = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         resources: dict[str, float] | None = None,
         priority: int = 0,
         allow_other_workers: bool = False,
@@ -506,7 +512,9 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             if hasattr(iterable, "__next__") or hasattr(iterable, "get_nowait"):
                 raise TypeError("map takes collections, not iterators or queues: use list(…)")
         keys, prefix = _map_keys(key, iterables)
-        options = make_options(workers, allow_other_workers, resources, retries, priority)
+        options = make_options(
+            workers, allow_other_workers, resources, retries, priority, self._given_options
+        )
         if self._core is None:
             raise self._not_connected()
         return self._core.map(
@@ -671,11 +679,16 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
     ) -> Any:
         """Cancel tasks, and those that depend on them; their futures raise ``CancelledError``.
 
+        A task that runs is interrupted: :class:`~taskloom.TaskCancelled` is raised in it, at its
+        next Python instruction; a coroutine is cancelled. One that runs on, in C code for
+        instance, keeps nobody waiting.
+
         Parameters
         ----------
         futures : future, collection, or nested containers of them
         force : bool
-            Also when other clients want the results.
+            Also when other clients want the results; and the worker process of a task that does
+            not end within its ``cancel_grace`` (default 5 s) is replaced.
         reason, msg : shown in the exception
         """
         return self._drive(self._cancel_steps(futures, force, reason, msg), asynchronous)

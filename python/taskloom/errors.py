@@ -8,11 +8,13 @@
     ├── KilledWorker               a task was running each time a worker process died
     ├── NoValidWorkerError         no worker that may run a task came in the configured time
     ├── RemoteError                stands for an exception that cannot be unpickled here
+    ├── TaskTimeout                (TimeoutError)  a task took longer than it may
     ├── SchedulerError             the scheduler refused or failed a request
     │   └── UnreachableError       (OSError) no scheduler answers at the address
     └── FutureCancelledError       (CancelledError)
         └── FuturesCancelledError  several at once
 
+Inside a task, :class:`TaskTimeout` or :class:`TaskCancelled` is raised where it is interrupted.
 ``CancelledError`` is the one of ``concurrent.futures``, ``TimeoutError`` the builtin. An
 exception that a task raises comes back as itself.
 """
@@ -36,6 +38,8 @@ __all__ = [
     "RemoteError",
     "Reschedule",
     "SchedulerError",
+    "TaskCancelled",
+    "TaskTimeout",
     "TaskloomError",
     "TimeoutError",
     "UnreachableError",
@@ -160,6 +164,48 @@ class KilledWorker(TaskloomError):
 
 class NoValidWorkerError(TaskloomError):
     """No worker that may run a task was there within the configured time."""
+
+
+class TaskTimeout(TaskloomError, TimeoutError):
+    """A task took longer than its ``timeout`` or ``hard_timeout``.
+
+    After ``timeout`` it is raised inside the task, which may clean up, or return what it has.
+
+    Attributes
+    ----------
+    key : the task's key
+    limit : the time-out in seconds, where it is known
+    hard : whether the worker gave the task up, since it did not end
+    """
+
+    def __init__(
+        self,
+        message: str = "the task took longer than its timeout",
+        key: Any = None,
+        limit: float | None = None,
+        hard: bool = False,
+    ) -> None:
+        self.message = message
+        self.key = key
+        self.limit = limit
+        self.hard = hard
+        super().__init__(message, key, limit, hard)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def _describe(self, key: Any, limit: float) -> None:
+        """Write down what the interpreter does not know when it raises this inside the task."""
+        message = f"task {key} took longer than its timeout of {limit:g} s"
+        self.message, self.key, self.limit = message, key, limit
+        self.args = (message, key, limit, self.hard)
+
+
+class TaskCancelled(BaseException):
+    """Raised inside a running task whose future was cancelled, to end it.
+
+    Not an ``Exception``, as ``asyncio.CancelledError``: handlers of errors let it pass.
+    """
 
 
 class RemoteError(TaskloomError):

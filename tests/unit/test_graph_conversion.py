@@ -6,6 +6,7 @@ import operator
 import random
 from collections import namedtuple
 from collections.abc import Hashable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from dask.core import flatten
 from dask.local import get_sync
 
 from taskloom import _graph, _taskloom
+
+#: A client without options of its own.
+NO_VIEW: Any = SimpleNamespace(_given_options={})
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -203,7 +207,7 @@ def test_what_is_not_needed_is_not_looked_at() -> None:
 
 def test_annotations_of_keys_count_more_than_keywords_and_those_more_than_the_context() -> None:
     with dask.annotate(retries=1, priority=3, unknown="ignored"):
-        options = _graph._Options(None, None, None, 2, 0, None)
+        options = _graph._Options(NO_VIEW, None, None, None, 2, 0, None)
     table, of_key = options.table({"retries": {"a": 5}, "workers": {"a": "w1", "b": ["w1", "w2"]}})
     assert (table[0].retries, table[0].priority, table[0].workers) == (2, 3, ())
     assert (table[of_key["a"]].retries, table[of_key["a"]].workers) == (5, ("w1",))
@@ -212,9 +216,9 @@ def test_annotations_of_keys_count_more_than_keywords_and_those_more_than_the_co
 
 def test_what_is_not_offered_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="actors"):
-        _graph._Options(None, None, None, 0, 0, True)
+        _graph._Options(NO_VIEW, None, None, None, 0, 0, True)
     with pytest.raises(TypeError, match="allow_other_workers"):
-        _graph._Options(None, "yes", None, 0, 0, None)  # type: ignore[arg-type]
+        _graph._Options(NO_VIEW, None, "yes", None, 0, 0, None)  # type: ignore[arg-type]
 
 
 def test_an_array_that_repeats_one_block_travels_as_that_block() -> None:

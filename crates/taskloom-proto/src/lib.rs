@@ -6,6 +6,7 @@
 //! - [`coordination`]: what clients ask of locks, queues and other shared objects.
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
+//! - [`policy`]: what few tasks ask for, and interrupts.
 //!
 //! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
@@ -17,6 +18,7 @@ pub mod coordination;
 pub mod frame;
 pub mod handshake;
 pub mod peer;
+pub mod policy;
 pub mod shared;
 pub mod small;
 pub mod supervisor;

@@ -1,5 +1,6 @@
 //! Parts that several kinds of messages use.
 
+use crate::policy::TaskPolicy;
 use crate::wire::{DecodeError, Reader, Wire};
 use crate::wire_record;
 use bytes::Bytes;
@@ -23,6 +24,8 @@ wire_record! {
         pub retries: u32,
         /// Larger runs earlier.
         pub priority: i32,
+        /// What few tasks ask for.
+        pub policy: Option<Box<TaskPolicy>>,
     }
 
     /// A task's exception, as bytes that only clients and workers open, and as text for people.
@@ -41,6 +44,9 @@ wire_record! {
         pub origin: Option<Key>,
         /// Address of the worker where it failed.
         pub worker: String,
+        /// The exception's type and its bases, with their modules, such as `builtins.OSError`.
+        /// Workers tell the scheduler; it does not pass them on.
+        pub types: Vec<String>,
     }
 }
 

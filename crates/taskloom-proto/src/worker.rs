@@ -2,6 +2,7 @@
 
 use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
+use crate::policy::{InterruptRun, RunLimits, StuckRun};
 use crate::shared::{Body, ErrorInfo};
 use crate::small::SmallBytes;
 use crate::{wire_messages, wire_record};
@@ -29,6 +30,8 @@ wire_messages! {
         9 => Run(RunCall),
         /// Finish nothing, close.
         10 => Close(Closing),
+        /// Follows the `Free` of a run that was cancelled.
+        40 => Interrupt(InterruptRun),
         /// Hold copies of these results from now on.
         60 => Acquire(Vec<DepRef>),
     }
@@ -60,6 +63,8 @@ wire_messages! {
         13 => Closing(Closing),
         /// A freed run that occupied resources has ended: they are free only now.
         14 => RunEnded(TaskAttempt),
+        /// A run is beyond its last limit.
+        40 => Stuck(StuckRun),
         60 => LogEvent(LogEvent),
         /// What running tasks wrote.
         61 => TaskLog(TaskLog),
@@ -111,6 +116,8 @@ wire_record! {
         pub functions: SmallVec<[FunctionNo; 2]>,
         pub deps: SmallVec<[DepRef; 2]>,
         pub body: Body,
+        /// What is to be watched of the run.
+        pub limits: Option<Box<RunLimits>>,
     }
 
     /// Where an input of a task is.

@@ -5,7 +5,7 @@ use crate::functions::{FunctionCache, Known};
 use crate::future::{CoreFuture, FutureSource};
 use crate::gather::{CompletionRounds, GatherRounds};
 use crate::keys::{encode_key, token_key};
-use crate::options::CoreOptions;
+use crate::options::{CoreOptions, CorePolicy};
 use crate::questions::{AnswerRounds, question};
 use crate::scatter::ScatterRounds;
 use crate::waiting::Operation;
@@ -378,6 +378,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<CoreFuture>()?;
     module.add_class::<crate::future::FutureSource>()?;
     module.add_class::<CoreOptions>()?;
+    module.add_class::<CorePolicy>()?;
     module.add_class::<Operation>()?;
     module.add_class::<crate::aio::Bridge>()?;
     module.add_class::<crate::waiting::CompletionQueue>()?;

@@ -1,11 +1,11 @@
 //! Executor threads: Python threads that stay attached to the interpreter from task to task.
 
 use crate::control;
+use crate::interrupt::Window;
 use crate::objects::Object;
 use crate::running::{self, Called};
-use crate::waiting::Resume;
-use crate::worker::Inner;
-use parking_lot::Mutex;
+use crate::waiting::{Resume, WaitUntil};
+use crate::worker::{Inner, thread_identity};
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -18,8 +18,8 @@ use taskloom_types::{Attempt, Key, Nanos, TaskId};
 struct Chair {
     worker: Arc<Inner>,
     seat: Seat,
-    /// Shared with who asks what the worker's threads are at.
-    key: Arc<Mutex<Key>>,
+    /// Shared with who asks what the worker's threads are at, and who interrupts them.
+    window: Arc<Window>,
 }
 
 thread_local! {
@@ -66,7 +66,7 @@ pub fn current_task(py: Python<'_>) -> Option<CurrentTask> {
     let in_thread = CHAIR.with_borrow(|chair| {
         let chair = chair.as_ref()?;
         let (task, attempt) = chair.seat.current()?;
-        let (worker, key) = (chair.worker.clone(), chair.key.lock().clone());
+        let (worker, key) = (chair.worker.clone(), chair.window.key());
         Some(CurrentTask { worker, task, attempt, key })
     });
     in_thread.or_else(|| {
@@ -82,9 +82,10 @@ const YIELD_AFTER: Duration = Duration::from_millis(5);
 /// The body of an executor thread.
 pub fn execute(py: Python<'_>, worker: &Arc<Inner>) {
     let slot = worker.take_slot();
-    let key = Arc::new(Mutex::new(Key::default()));
-    worker.add_reader(py, &key);
-    CHAIR.set(Some(Chair { worker: worker.clone(), seat: Seat::default(), key }));
+    let window = Arc::new(Window::new(thread_identity(py).unwrap_or_default()));
+    worker.add_window(&window);
+    let chair = Chair { worker: worker.clone(), seat: Seat::default(), window: window.clone() };
+    CHAIR.set(Some(chair));
     let mut outcome = None;
     let mut garbage = Vec::new();
     let mut attached = Instant::now();
@@ -93,11 +94,15 @@ pub fn execute(py: Python<'_>, worker: &Arc<Inner>) {
         garbage.clear();
         match next {
             Some(Next::Run(execution)) => {
+                // Before anything lets go of the interpreter: an interrupt must find the run.
+                let run = (execution.run.task, execution.run.attempt);
+                window.begin(execution.run.key.clone(), run);
                 if attached.elapsed() > YIELD_AFTER {
                     py.detach(|| ());
                     attached = Instant::now();
                 }
-                outcome = Some(run(py, worker, *execution, slot));
+                outcome = Some(self::run(py, worker, *execution, slot, &window));
+                window.end();
             }
             Some(Next::Wait) => {
                 py.detach(|| worker.shell.wait_for_work());
@@ -107,7 +112,7 @@ pub fn execute(py: Python<'_>, worker: &Arc<Inner>) {
         }
     }
     CHAIR.set(None);
-    worker.remove_reader(py);
+    worker.remove_window(&window);
     worker.give_back_slot(slot);
 }
 
@@ -120,35 +125,62 @@ fn run(
     worker: &Arc<Inner>,
     execution: Execution<Object>,
     slot: usize,
+    window: &Window,
 ) -> Outcome<Object> {
-    let (task, attempt) = (execution.run.task, execution.run.attempt);
-    set_key(execution.run.key.clone());
-    worker.arm(slot, task, attempt);
+    worker.arm(slot, execution.run.task, execution.run.attempt);
     let watched = control::watched_key(worker, &execution.run.key);
     control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
-    let result = running::call(py, worker, &execution);
+    let result = running::call(py, worker, &execution, Some(window));
     let outcome = match result {
         Ok(Called::Returned(value)) => running::outcome_of(&value, execution.run.flags),
         Ok(Called::Coroutine { coroutine, context }) => {
-            detach(py, worker, execution, &coroutine, &context)
+            let run = (execution.run.task, execution.run.attempt);
+            let outcome = detach(py, worker, execution, &coroutine, &context);
+            if let Some(why) = window.take_late() {
+                worker.interrupt_coroutine(py, run, why);
+            }
+            outcome
         }
-        Err(error) => running::outcome_of_error(py, worker, &execution.run.key, &error),
+        Err(error) => {
+            let error = window.described(py, error);
+            running::outcome_of_error(py, worker, &execution.run.key, &error)
+        }
     };
     if let Some(end) = control::end_state(&outcome) {
         control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
     }
     worker.disarm(slot);
-    set_key(Key::default());
     outcome
 }
 
-/// Says what the thread is at; the empty key means nothing.
-fn set_key(key: Key) {
-    CHAIR.with_borrow(|chair| {
-        if let Some(chair) = chair {
-            *chair.key.lock() = key;
+/// How often a task that waits in the runtime looks whether it was interrupted.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+
+/// Waits without the interpreter. Within a task, an interrupt ends the wait with its exception.
+pub fn wait_in_task(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    wait: &WaitUntil<'_>,
+) -> PyResult<bool> {
+    let window = CHAIR.with_borrow(|chair| chair.as_ref().map(|chair| chair.window.clone()));
+    let Some(blocked) = window.as_ref().and_then(|window| window.block()) else {
+        return Ok(py.detach(|| wait(deadline)));
+    };
+    let is_over = py.detach(|| {
+        loop {
+            let slice = Instant::now() + INTERRUPT_CHECK;
+            let is_last = deadline.is_some_and(|deadline| deadline <= slice);
+            if wait(if is_last { deadline } else { Some(slice) }) {
+                return true;
+            }
+            if is_last || blocked.is_woken() {
+                return false;
+            }
         }
     });
+    let interrupted = blocked.check(py);
+    blocked.end(py);
+    interrupted.map(|()| is_over)
 }
 
 /// A function returned a coroutine: it goes on on the event loop, and the slot is free.

@@ -15,6 +15,7 @@ mod functions;
 mod future;
 mod gather;
 mod graph;
+mod interrupt;
 mod keys;
 mod neighbours;
 mod objects;

@@ -3,12 +3,64 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use taskloom_proto::TaskOptions;
+use taskloom_proto::policy::{RetryPolicy, TaskPolicy};
 use taskloom_types::{Amount, Resources};
 
 /// The keywords of ``submit`` that concern placement, order and retries.
 #[pyclass(frozen, module = "taskloom._taskloom")]
 pub struct CoreOptions {
     pub options: TaskOptions,
+}
+
+/// The rarely used options of a task. Times are in seconds; 0 means none.
+#[pyclass(frozen, module = "taskloom._taskloom")]
+pub struct CorePolicy {
+    policy: TaskPolicy,
+}
+
+#[pymethods]
+impl CorePolicy {
+    #[new]
+    #[pyo3(signature = (*, retries, delays, factor, max_delay, jitter, on, not_on, timeout,
+                        hard_timeout, cancel_grace))]
+    fn new(
+        retries: u32,
+        delays: Vec<f64>,
+        factor: f64,
+        max_delay: f64,
+        jitter: f64,
+        on: Vec<String>,
+        not_on: Vec<String>,
+        timeout: f64,
+        hard_timeout: f64,
+        cancel_grace: Option<f64>,
+    ) -> Self {
+        let retry = RetryPolicy {
+            retries,
+            delays_ns: delays.into_iter().map(nanos).collect(),
+            factor_permille: permille(factor),
+            max_delay_ns: nanos(max_delay),
+            jitter_permille: permille(jitter),
+            on,
+            not_on,
+        };
+        let policy = TaskPolicy {
+            retry,
+            timeout_ns: nanos(timeout),
+            hard_timeout_ns: nanos(hard_timeout),
+            cancel_grace_ns: cancel_grace.map(nanos),
+        };
+        Self { policy }
+    }
+}
+
+/// Seconds in ns; what is no number or below 0 becomes 0, what is too large the largest integer.
+fn nanos(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+fn permille(share: f64) -> u32 {
+    (share * 1000.0).round() as u32
 }
 
 /// Named amounts.
@@ -28,16 +80,19 @@ pub fn resources(entries: Vec<(String, f64)>) -> PyResult<Resources> {
 #[pymethods]
 impl CoreOptions {
     #[new]
-    #[pyo3(signature = (workers, allow_other_workers, resources, retries, priority))]
+    #[pyo3(signature = (workers, allow_other_workers, resources, retries, priority, policy=None))]
     fn new(
         workers: Vec<String>,
         allow_other_workers: bool,
         resources: Vec<(String, f64)>,
         retries: u32,
         priority: i32,
+        policy: Option<&Bound<'_, CorePolicy>>,
     ) -> PyResult<Self> {
         let resources = self::resources(resources)?;
-        let options = TaskOptions { workers, allow_other_workers, resources, retries, priority };
+        let policy = policy.map(|policy| Box::new(policy.get().policy.clone()));
+        let options =
+            TaskOptions { workers, allow_other_workers, resources, retries, priority, policy };
         Ok(Self { options })
     }
 }

@@ -2,6 +2,7 @@
 //! result to a value.
 
 use crate::codec::{self, Work};
+use crate::interrupt::Window;
 use crate::objects::Object;
 use crate::worker::Inner;
 use bytes::Bytes;
@@ -28,11 +29,13 @@ pub enum Called<'py> {
     },
 }
 
-/// Decodes and calls. An error is the task's.
+/// Decodes and calls. An error is the task's. What the task's own code is, and no more, can be
+/// interrupted through the window.
 pub fn call<'py>(
     py: Python<'py>,
     worker: &Inner,
     execution: &Execution<Object>,
+    window: Option<&Window>,
 ) -> PyResult<Called<'py>> {
     let functions = execution.run.functions.iter().map(|number| worker.function(py, *number));
     let functions = functions.collect::<PyResult<Vec<_>>>()?;
@@ -40,6 +43,7 @@ pub fn call<'py>(
     let inputs = inputs.collect::<PyResult<Vec<_>>>()?;
     let context = Context::copy(py)?;
     let entered = context.enter(py)?;
+    let open = window.map(|window| window.open(py)).transpose()?;
     let work = codec::decode_body(py, &execution.run.body, &functions, &inputs)?;
     let result = match work {
         Work::Value(value) => Ok(value),
@@ -49,6 +53,7 @@ pub fn call<'py>(
             function.call(args, kwargs.as_ref())
         }
     };
+    drop(open);
     drop(entered);
     let result = result?;
     if is_coroutine(&result)? {

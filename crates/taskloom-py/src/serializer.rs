@@ -30,6 +30,7 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
                 }
             }
             Job::CancelCoroutine(task, attempt) => worker.cancel_coroutine(py, task, attempt),
+            Job::Interrupt(task, attempt, why) => worker.interrupt(py, (task, attempt), why),
             Job::StartExecutor => {
                 if let Err(error) = worker.start_counted_executor(py) {
                     error.write_unraisable(py, None);
@@ -50,7 +51,7 @@ fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Obj
     let (started, key, flags) = (execution.started, execution.run.key.clone(), execution.run.flags);
     let watched = control::watched_key(worker, &key);
     control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
-    let outcome = match running::call(py, worker, &execution) {
+    let outcome = match running::call(py, worker, &execution, None) {
         Ok(Called::Returned(value)) => running::outcome_of(&value, flags),
         Ok(Called::Coroutine { coroutine, context }) => {
             match start_coroutine(py, worker, execution, &coroutine, &context) {

@@ -21,7 +21,13 @@ pub struct TaskHooks {
     pub blocking_begin: fn(Python<'_>) -> bool,
     /// Blocks until there is a slot again, unless the task goes on at once.
     pub blocking_end: fn(Python<'_>, Resume),
+    /// Runs a wait until it is over or until a point in time, such that a task can be
+    /// interrupted meanwhile. Returns whether it is over.
+    pub wait_in_task: fn(Python<'_>, Option<Instant>, &WaitUntil<'_>) -> PyResult<bool>,
 }
+
+/// Waits until something is over or until a point in time; returns whether it is over.
+pub type WaitUntil<'a> = dyn Fn(Option<Instant>) -> bool + Sync + 'a;
 
 static HOOKS: OnceLock<TaskHooks> = OnceLock::new();
 
@@ -82,7 +88,10 @@ fn block_with(
 ) -> PyResult<bool> {
     let _slot = FreedSlot::new(py, resume);
     if !is_main_thread() {
-        return Ok(py.detach(|| wait_until(deadline)));
+        return match HOOKS.get() {
+            Some(hooks) => (hooks.wait_in_task)(py, deadline, &wait_until),
+            None => Ok(py.detach(|| wait_until(deadline))),
+        };
     }
     loop {
         let slice = Instant::now() + SIGNAL_CHECK;

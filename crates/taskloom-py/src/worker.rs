@@ -4,6 +4,7 @@
 use crate::cluster::CoreScheduler;
 use crate::executor::{self, DetachedRun};
 use crate::functions::load_function;
+use crate::interrupt::{Exception, Window, seconds};
 use crate::objects::Object;
 use crate::running;
 use crate::serializer;
@@ -21,6 +22,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use taskloom_core::worker::Interrupt;
 use taskloom_runtime::executing::{ExecutingTable, Progress};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
@@ -42,8 +44,8 @@ pub struct Inner {
     threads: Mutex<Vec<Py<PyAny>>>,
     threads_started: AtomicUsize,
     serializer_started: AtomicBool,
-    /// By identity of the executor thread: the key of its task, or the empty key.
-    readers: Mutex<Vec<(u64, Arc<Mutex<Key>>)>>,
+    /// The executor threads, as seen by others.
+    windows: Mutex<Vec<Arc<Window>>>,
     /// Whether a plugin wants to know when tasks start and end.
     pub watches_tasks: AtomicBool,
     /// Places in the table of what runs, true where taken.
@@ -90,16 +92,39 @@ impl Inner {
         Ok(made.bind(py).clone())
     }
 
-    /// Lets others see which task the calling executor thread is at.
-    pub fn add_reader(&self, py: Python<'_>, key: &Arc<Mutex<Key>>) {
-        if let Ok(thread) = thread_identity(py) {
-            self.readers.lock().push((thread, key.clone()));
+    /// Lets others see which task an executor thread is at, and interrupt it.
+    pub fn add_window(&self, window: &Arc<Window>) {
+        self.windows.lock().push(window.clone());
+    }
+
+    pub fn remove_window(&self, window: &Arc<Window>) {
+        self.windows.lock().retain(|other| !Arc::ptr_eq(other, window));
+    }
+
+    /// Raises an exception in a run, in whichever thread or on the event loop.
+    pub fn interrupt(&self, py: Python<'_>, run: (TaskId, Attempt), why: Interrupt) {
+        let exception = match Exception::new(py, why) {
+            Ok(exception) => exception,
+            Err(error) => return error.write_unraisable(py, None),
+        };
+        let windows = self.windows.lock().clone();
+        if !windows.iter().any(|window| window.interrupt(&exception, run))
+            && let Interrupt::TimedOut(_) = why
+        {
+            // A cancelled coroutine was cancelled when its run was given up.
+            self.interrupt_coroutine(py, run, why);
         }
     }
 
-    pub fn remove_reader(&self, py: Python<'_>) {
-        if let Ok(thread) = thread_identity(py) {
-            self.readers.lock().retain(|(other, _)| *other != thread);
+    /// Ends the coroutine of a run, if it has one.
+    pub fn interrupt_coroutine(&self, py: Python<'_>, run: (TaskId, Attempt), why: Interrupt) {
+        let Interrupt::TimedOut(limit_ns) = why else {
+            return self.cancel_coroutine(py, run.0, run.1);
+        };
+        let Some(event_loop) = self.event_loop.get(py) else { return };
+        let arguments = ((run.0.to_u64(), run.1), seconds(limit_ns));
+        if let Err(error) = event_loop.bind(py).call_method1(intern!(py, "time_out"), arguments) {
+            error.write_unraisable(py, None);
         }
     }
 
@@ -209,7 +234,7 @@ impl Inner {
 }
 
 /// As `threading.get_ident()`.
-fn thread_identity(py: Python<'_>) -> PyResult<u64> {
+pub fn thread_identity(py: Python<'_>) -> PyResult<u64> {
     py.import(intern!(py, "_thread"))?.call_method0(intern!(py, "get_ident"))?.extract()
 }
 
@@ -287,6 +312,7 @@ impl CoreWorker {
             current_task: executor::current_task_id,
             blocking_begin: executor::blocking_begin,
             blocking_end: executor::blocking_end,
+            wait_in_task: executor::wait_in_task,
         });
         let io = IoThread::global().map_err(PyErr::from)?;
         let token = load_token().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
@@ -299,7 +325,7 @@ impl CoreWorker {
             threads: Mutex::default(),
             threads_started: AtomicUsize::new(0),
             serializer_started: AtomicBool::new(false),
-            readers: Mutex::default(),
+            windows: Mutex::default(),
             watches_tasks: AtomicBool::new(false),
             slots: Mutex::default(),
             table,
@@ -505,8 +531,8 @@ impl CoreWorker {
 
     /// The tasks that executor threads are at: pairs of key and thread identity.
     fn executing_threads<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
-        let readers = self.inner.readers.lock().clone();
-        let keys = readers.into_iter().map(|(thread, key)| (key.lock().clone(), thread));
+        let windows = self.inner.windows.lock().clone();
+        let keys = windows.into_iter().map(|window| (window.key(), window.thread()));
         let busy = keys.filter(|(key, _)| *key != Key::default());
         busy.map(|(key, thread)| Ok((crate::keys::decode_key(py, &key)?, thread))).collect()
     }

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use taskloom_core::scheduler::Event;
+use taskloom_core::worker::Interrupt;
 use taskloom_proto::client::SchedulerToClient;
 use taskloom_proto::supervisor::SchedulerToSupervisor;
 use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
@@ -18,6 +19,7 @@ pub enum Happening {
     ThreadHalf(WorkerNo, TaskId, Attempt),
     ThreadBack(WorkerNo, TaskId, Attempt),
     ThreadDone(WorkerNo, TaskId, Attempt),
+    Interrupted(WorkerNo, TaskId, Attempt, Interrupt),
     PeerAnswers {
         asker: WorkerNo,
         peer: WorkerNo,
@@ -65,6 +67,7 @@ impl Happening {
             | Self::ThreadHalf(worker, ..)
             | Self::ThreadBack(worker, ..)
             | Self::ThreadDone(worker, ..)
+            | Self::Interrupted(worker, ..)
             | Self::ClientFetches { worker, .. }
             | Self::ClientPuts { worker, .. }
             | Self::WorkerTick(worker)

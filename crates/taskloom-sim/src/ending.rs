@@ -130,6 +130,7 @@ impl World {
         self.report.retracted = counters.retracted;
         self.report.run_ahead = counters.run_ahead;
         self.report.collisions = counters.collisions;
+        self.report.processes_replaced = counters.processes_replaced;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use taskloom_proto::client::{
     Answer, Cancel, ClientToScheduler, Collect, Deposit, Desire, FetchFailed, Functions, Handles,
     RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
 };
+use taskloom_proto::policy::TaskPolicy;
 use taskloom_proto::{TaskOptions, Value};
 use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
 
@@ -464,9 +465,18 @@ fn plan_entry(entry: &Value) -> Option<(TaskId, Vec<WorkerNo>)> {
 }
 
 fn can_fail(node: &Node) -> bool {
+    let has_limits = |policy: &TaskPolicy| policy.timeout_ns > 0 || policy.hard_timeout_ns > 0;
+    if node.policy.as_ref().is_some_and(has_limits) {
+        return true;
+    }
     match node.call.behaviour {
         Behaviour::RaiseAlways | Behaviour::KillAlways | Behaviour::KillFirst(_) => true,
-        Behaviour::RaiseFirst(n) => u32::from(n) > node.retries,
+        Behaviour::RaiseFirst(n) => {
+            let retry = node.policy.as_ref().map(|policy| &policy.retry);
+            let is_tried_again = retry.is_none_or(|retry| retry.covers(&["Planted".to_string()]));
+            u32::from(n) > node.retries || !is_tried_again
+        }
+        Behaviour::Hang | Behaviour::Stuck => true,
         Behaviour::Return | Behaviour::RescheduleOnce | Behaviour::Secede => false,
     }
 }
@@ -480,5 +490,6 @@ fn options_of(node: &Node) -> TaskOptions {
         resources: Resources::new(gpu.into_iter().collect()),
         retries: node.retries,
         priority: node.priority,
+        policy: node.policy.clone().map(Box::new),
     }
 }

@@ -5,7 +5,7 @@ use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
 use crate::workload::Behaviour;
 use crate::world::{SUPERVISOR, TTL_NS, World};
 use taskloom_core::scheduler::Event;
-use taskloom_core::worker::FetchOutcome;
+use taskloom_core::worker::{FetchOutcome, Interrupt};
 use taskloom_proto::client::Closing;
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, WorkerExited};
 use taskloom_proto::worker::{
@@ -169,6 +169,12 @@ impl World {
                 Effect::ReportDone { task, attempt, size_bytes } => {
                     self.report_done(number, task, attempt, size_bytes, 1);
                 }
+                Effect::Interrupt { task, attempt, why } => {
+                    // A moment passes before the thread meets it, or ends by itself.
+                    let soon = self.rng.below(500);
+                    let interrupted = Happening::Interrupted(number, task, attempt, why);
+                    self.agenda.after_us(soon, interrupted);
+                }
                 Effect::Called { request } => {
                     let done = RunDone { request, ok: true, payload: bytes::Bytes::new() };
                     self.from_worker(number, WorkerToScheduler::RunDone(done));
@@ -201,6 +207,9 @@ impl World {
         self.write_log(number, thread.run.task, thread.run.attempt);
         let (task, attempt) = (thread.run.task, thread.run.attempt);
         let duration = u64::from(thread.call.duration_us);
+        if matches!(thread.call.behaviour, Behaviour::Hang | Behaviour::Stuck) {
+            return;
+        }
         if thread.call.behaviour == Behaviour::Secede {
             self.agenda.after_us(duration / 2, Happening::ThreadHalf(number, task, attempt));
         } else {
@@ -289,6 +298,35 @@ impl World {
             }
         }
         let effects = self.alive(number).map(SimWorker::effects).unwrap_or_default();
+        self.carry_out(number, effects)
+    }
+
+    /// An exception meets a run. One that is stuck does not notice.
+    pub fn interrupted(
+        &mut self,
+        number: WorkerNo,
+        task: TaskId,
+        attempt: Attempt,
+        why: Interrupt,
+    ) -> Result<(), String> {
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let Some(thread) = worker.threads.get(&(task, attempt)) else { return Ok(()) };
+        if why == Interrupt::Cancelled && !thread.abandoned {
+            return Err(format!("{} is interrupted although somebody wants it", thread.run.key));
+        }
+        if thread.call.behaviour == Behaviour::Stuck {
+            return Ok(());
+        }
+        worker.threads.remove(&(task, attempt));
+        let types = ["taskloom.errors.TaskTimeout", "builtins.TimeoutError"];
+        let error = ErrorInfo {
+            type_name: "TaskTimeout".into(),
+            types: types.map(String::from).to_vec(),
+            ..ErrorInfo::default()
+        };
+        worker.rules.on_erred(task, attempt, 1, error);
+        let effects = worker.effects();
+        self.report.interrupted += 1;
         self.carry_out(number, effects)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::workload::Call;
 use std::collections::{BTreeMap, BTreeSet};
-use taskloom_core::worker::{Action, Config, StartedRun, Worker};
+use taskloom_core::worker::{Action, Config, Interrupt, StartedRun, Worker};
 use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, WorkerToScheduler};
 use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
 
@@ -16,6 +16,8 @@ pub struct Thread {
     pub call: Call,
     pub inputs: Vec<u64>,
     pub seceded: bool,
+    /// Nobody wants its outcome: its slot is free.
+    pub abandoned: bool,
 }
 
 /// A worker's process, from start to death.
@@ -42,9 +44,24 @@ pub struct SimWorker {
 /// What the world has to do for the worker.
 pub enum Effect {
     Send(WorkerToScheduler),
-    Fetch { peer: WorkerNo, tasks: Vec<TaskId> },
-    ReportDone { task: TaskId, attempt: Attempt, size_bytes: u64 },
-    Called { request: u64 },
+    Fetch {
+        peer: WorkerNo,
+        tasks: Vec<TaskId>,
+    },
+    ReportDone {
+        task: TaskId,
+        attempt: Attempt,
+        size_bytes: u64,
+    },
+    Called {
+        request: u64,
+    },
+    /// An exception is raised in the run, if it is still there.
+    Interrupt {
+        task: TaskId,
+        attempt: Attempt,
+        why: Interrupt,
+    },
     Closed,
 }
 
@@ -83,6 +100,7 @@ impl SimWorker {
             }
             SchedulerToWorker::Free(tasks) => self.rules.on_free(&tasks),
             SchedulerToWorker::Retract(run) => self.rules.on_retract(run.task, run.attempt),
+            SchedulerToWorker::Interrupt(run) => self.rules.on_interrupt(now, &run),
             SchedulerToWorker::Holders(news) => {
                 self.check_introduced(&news.holders)?;
                 self.rules.on_holders(now, news);
@@ -148,8 +166,14 @@ impl SimWorker {
                 Action::DropValue(task) => {
                     self.values.remove(&task);
                 }
-                // A thread that is in an abandoned run is not interrupted here.
-                Action::Abandoned { .. } => {}
+                Action::Abandoned { task, attempt } => {
+                    if let Some(thread) = self.threads.get_mut(&(task, attempt)) {
+                        thread.abandoned = true;
+                    }
+                }
+                Action::Interrupt { task, attempt, why } => {
+                    effects.push(Effect::Interrupt { task, attempt, why });
+                }
                 Action::Fetch { peer, tasks, .. } => effects.push(Effect::Fetch { peer, tasks }),
             }
         }
@@ -162,7 +186,8 @@ impl SimWorker {
     /// A run was started whose inputs are not here, or on a worker that may not run it.
     pub fn start_runs(&mut self, now: Nanos) -> Result<Vec<Thread>, String> {
         let mut started = Vec::new();
-        while self.threads.values().filter(|thread| !thread.seceded).count() < self.nthreads {
+        let takes_slot = |thread: &&Thread| !thread.seceded && !thread.abandoned;
+        while self.threads.values().filter(takes_slot).count() < self.nthreads {
             let Some(run) = self.rules.next_ready(now) else { break };
             let input = |dep: &TaskId| {
                 let value = self.values.get(dep).copied();
@@ -173,7 +198,7 @@ impl SimWorker {
             if call.pinned.is_some_and(|name| u64::from(name) != self.name) {
                 return Err(format!("{} runs on worker-{}, which it may not", run.key, self.name));
             }
-            let thread = Thread { call, run, inputs, seceded: false };
+            let thread = Thread { call, run, inputs, seceded: false, abandoned: false };
             self.threads.insert((thread.run.task, thread.run.attempt), thread.clone());
             started.push(thread);
         }

@@ -2,6 +2,8 @@
 
 use crate::rng::{Rng, mix};
 use taskloom_proto::Body;
+use taskloom_proto::policy::TaskPolicy;
+use taskloom_types::Nanos;
 
 /// What a task's function does when it is called. Encoded in the task's body, so that a worker
 /// needs to know nothing else.
@@ -33,6 +35,10 @@ pub enum Behaviour {
     KillAlways,
     /// Leaves its slot half-way, and comes back.
     Secede,
+    /// Ends only when it is interrupted.
+    Hang,
+    /// Never ends: its process must.
+    Stuck,
 }
 
 impl Call {
@@ -45,6 +51,8 @@ impl Call {
             Behaviour::KillFirst(n) => (4, n),
             Behaviour::KillAlways => (5, 0),
             Behaviour::Secede => (6, 0),
+            Behaviour::Hang => (7, 0),
+            Behaviour::Stuck => (8, 0),
         };
         let mut body = Body::new();
         body.extend_from_slice(&self.identity.to_le_bytes());
@@ -68,6 +76,8 @@ impl Call {
             (4, n) => Behaviour::KillFirst(n),
             (5, _) => Behaviour::KillAlways,
             (6, _) => Behaviour::Secede,
+            (7, _) => Behaviour::Hang,
+            (8, _) => Behaviour::Stuck,
             _ => Behaviour::Return,
         };
         Self {
@@ -102,6 +112,8 @@ pub struct Node {
     /// Whether others may when that one is not there.
     pub others: bool,
     pub retries: u32,
+    /// Pauses before retries, limits of its time.
+    pub policy: Option<TaskPolicy>,
     pub priority: i32,
     /// Which of the few functions it calls.
     pub function: u8,
@@ -114,6 +126,10 @@ pub struct Trouble {
     pub kill: bool,
     pub reschedule: bool,
     pub secede: bool,
+    /// Retries with pauses, and only after some errors.
+    pub policies: bool,
+    /// Tasks with limits of their time, some of which do not end by themselves.
+    pub timeouts: bool,
     pub resources: bool,
     pub pins: bool,
     pub priorities: bool,
@@ -137,6 +153,8 @@ impl Trouble {
             kill: rng.chance(25),
             reschedule: rng.chance(25),
             secede: rng.chance(25),
+            policies: rng.chance(30),
+            timeouts: rng.chance(25),
             resources: rng.chance(30),
             pins: rng.chance(30),
             priorities: rng.chance(30),
@@ -159,8 +177,38 @@ fn behaviour(rng: &mut Rng, trouble: Trouble) -> Behaviour {
         12..=15 if trouble.kill => Behaviour::KillFirst(rng.between(1, 3) as u8),
         16..=21 if trouble.reschedule => Behaviour::RescheduleOnce,
         22..=27 if trouble.secede => Behaviour::Secede,
+        28..=31 if trouble.timeouts => Behaviour::Hang,
+        32..=33 if trouble.timeouts => Behaviour::Stuck,
         _ => Behaviour::Return,
     }
+}
+
+/// The rarely used options of a task. One that does not end by itself has the limit that ends it.
+fn policy(rng: &mut Rng, trouble: Trouble, behaviour: Behaviour) -> Option<TaskPolicy> {
+    let mut policy = TaskPolicy::default();
+    if trouble.policies && rng.chance(40) {
+        let retry = &mut policy.retry;
+        retry.retries = 3;
+        retry.delays_ns = (0..rng.below(3)).map(|_| rng.below(20) * Nanos::MILLISECOND).collect();
+        retry.factor_permille = 2_000;
+        retry.max_delay_ns = 40 * Nanos::MILLISECOND;
+        retry.jitter_permille = 500;
+        if rng.chance(20) {
+            let names = vec![["Planted", "TimeoutError"][rng.below(2) as usize].to_string()];
+            if rng.chance(50) { retry.on = names } else { retry.not_on = names }
+        }
+    }
+    let is_limited = trouble.timeouts && rng.chance(20);
+    if is_limited || behaviour == Behaviour::Hang {
+        policy.timeout_ns = rng.between(1, 20) * Nanos::MILLISECOND;
+    }
+    if (is_limited && rng.chance(50)) || behaviour == Behaviour::Stuck {
+        policy.hard_timeout_ns = policy.timeout_ns + rng.between(1, 20) * Nanos::MILLISECOND;
+    }
+    if trouble.timeouts && rng.chance(30) {
+        policy.cancel_grace_ns = Some(rng.below(10) * Nanos::MILLISECOND);
+    }
+    (policy != TaskPolicy::default()).then_some(policy)
 }
 
 /// What a graph may look like.
@@ -185,9 +233,14 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut 
             // A GPU is only at worker 0: a pin elsewhere could never be met.
             let pinned = (trouble.pins && !gpu && rng.chance(15)).then(|| rng.below(frame.names));
             let others = pinned.is_some() && rng.chance(30);
+            let behaviour = match behaviour(rng, trouble) {
+                // A thread that never ends keeps its GPU where no process can be replaced.
+                Behaviour::Stuck if gpu => Behaviour::Hang,
+                other => other,
+            };
             let call = Call {
                 identity: *last_identity,
-                behaviour: behaviour(rng, trouble),
+                behaviour,
                 duration_us: 1 + rng.below(scale) as u32,
                 size_bytes: if rng.chance(50) { 8 } else { 1 << rng.between(11, 24) },
                 gpu_percent: if gpu { [50, 100][rng.below(2) as usize] } else { 0 },
@@ -202,6 +255,7 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut 
                 wanted: position + 1 == size || rng.chance(30),
                 pinned,
                 others,
+                policy: policy(rng, trouble, behaviour),
                 retries: if rng.chance(20) { rng.between(1, 4) as u32 } else { 0 },
                 priority: if trouble.priorities { rng.between(0, 4) as i32 - 2 } else { 0 },
                 function: rng.below(4) as u8,

@@ -80,6 +80,8 @@ pub struct Report {
     pub run_ahead: u64,
     pub collisions: u64,
     pub unpickled: u64,
+    pub interrupted: u64,
+    pub processes_replaced: u64,
     /// Hash of all that happened: equal seeds give equal traces.
     pub trace: u64,
 }
@@ -102,6 +104,8 @@ impl Report {
         self.run_ahead += other.run_ahead;
         self.collisions += other.collisions;
         self.unpickled += other.unpickled;
+        self.interrupted += other.interrupted;
+        self.processes_replaced += other.processes_replaced;
         self.trace = mix(self.trace ^ other.trace);
     }
 }
@@ -200,6 +204,7 @@ impl World {
             no_workers_timeout_ns: trouble.no_worker_ms.map(|ms| ms * Nanos::MILLISECOND),
             work_stealing: rng.chance(80),
             allowed_failures: [0, 1, 3, 3][rng.below(4) as usize],
+            cancel_grace_ns: 10 * Nanos::MILLISECOND,
             inline_bytes: if rng.chance(10) { 40 } else { 1 << 20 },
             #[cfg(feature = "planted")]
             planted: settings.planted,
@@ -291,10 +296,16 @@ impl World {
     }
 
     pub fn from_worker(&mut self, worker: WorkerNo, message: WorkerToScheduler) {
-        use WorkerToScheduler::{DepMissing, Done, Erred, Rescheduled, Retracted, Stored};
+        use WorkerToScheduler::{DepMissing, Done, Erred, Rescheduled, Retracted, Stored, Stuck};
         let may_come_twice = matches!(
             message,
-            Done(_) | Erred(_) | Rescheduled(_) | Retracted(_) | DepMissing(_) | Stored(_)
+            Done(_)
+                | Erred(_)
+                | Stuck(_)
+                | Rescheduled(_)
+                | Retracted(_)
+                | DepMissing(_)
+                | Stored(_)
         );
         let event = Event::WorkerMessage { worker, message };
         if may_come_twice && self.rng.chance(3) {
@@ -396,6 +407,9 @@ impl World {
             Happening::ThreadHalf(worker, task, attempt) => self.secede(worker, task, attempt),
             Happening::ThreadBack(worker, task, attempt) => self.rejoin(worker, task, attempt),
             Happening::ThreadDone(worker, task, attempt) => self.thread_done(worker, task, attempt),
+            Happening::Interrupted(worker, task, attempt, why) => {
+                self.interrupted(worker, task, attempt, why)
+            }
             Happening::PeerAnswers { asker, peer, tasks } => self.peer_answers(asker, peer, tasks),
             Happening::ClientFetches { client, handle, task, worker } => {
                 self.client_fetches(client, handle, task, worker)

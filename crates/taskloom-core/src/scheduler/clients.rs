@@ -1,7 +1,7 @@
 //! What clients say about keys: want, release, cancel, try again.
 
 use super::task::{Kind, State, mark};
-use super::transitions::{DropReason, Step};
+use super::transitions::{DropReason, Interrupting, Step};
 use super::{Map, Scheduler, Set};
 use std::sync::Arc;
 use taskloom_proto::Value;
@@ -143,6 +143,7 @@ impl Scheduler {
             message: cancel.message.clone(),
             lost: false,
             by: (!cancel.force).then_some(client),
+            interrupting: if cancel.force { Interrupting::Hard } else { Interrupting::Soft },
         });
         for handle in &cancel.handles {
             let Some(index) = self.task_of(client, *handle) else { continue };
@@ -246,8 +247,7 @@ impl Scheduler {
         let why = Arc::new(DropReason {
             reason: reason.into(),
             message: message.into(),
-            lost: false,
-            by: None,
+            ..DropReason::default()
         });
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {

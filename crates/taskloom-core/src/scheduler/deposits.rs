@@ -205,8 +205,12 @@ impl Scheduler {
         let Some(index) = self.tasks.get(id) else { return };
         if self.tasks[index].kind == Kind::Unknown {
             let message = "nobody held the result any more when its future was unpickled";
-            let why =
-                DropReason { reason: "lost".into(), message: message.into(), lost: true, by: None };
+            let why = DropReason {
+                reason: "lost".into(),
+                message: message.into(),
+                lost: true,
+                ..DropReason::default()
+            };
             self.steps.push(Step::Drop(index, Arc::new(why)));
         }
     }

@@ -194,13 +194,15 @@ impl Scheduler {
             ("recomputed", Value::from(counters.recomputed)),
             ("run_ahead", Value::from(counters.run_ahead)),
             ("workers_lost", Value::from(counters.workers_lost)),
+            ("processes_replaced", Value::from(counters.processes_replaced)),
             ("tasks", Value::from(self.tasks.len())),
         ])
     }
 
     /// Why a task is where it is. `reason` is one of: `unknown-key`, `not-submitted`, `finished`,
     /// `erred`, `not-needed`, `waiting-for-dependencies`, `waiting-for-verdict` (its worker died,
-    /// the supervisor has not said how), `no-worker` (nobody offers what it asks for),
+    /// the supervisor has not said how), `waiting-for-retry` (it failed and is tried again in
+    /// `retry_in_s` seconds), `no-worker` (nobody offers what it asks for),
     /// `waiting-for-resources` (those who offer them use them), `waiting-for-slot`,
     /// `suspect` (it runs alone, after it may have killed workers), `sent-ahead`, `seceded`,
     /// `processing`.
@@ -229,6 +231,10 @@ impl Scheduler {
             .map(|(name, amount)| (Value::from(name), Value::from(amount.as_f64())))
             .collect();
         let worker = self.workers.get(task.worker).map(|worker| worker.info.address.clone());
+        let retry_in_s = self
+            .delays
+            .until(self.tasks.id(index))
+            .map_or(Value::Null, |until| Value::from(until.since(self.now) as f64 / 1e9));
         Value::map([
             ("key", Value::Key(task.key.clone())),
             ("state", Value::from(task.state.name())),
@@ -241,6 +247,7 @@ impl Scheduler {
             ("worker", worker.map_or(Value::Null, Value::from)),
             ("attempt", Value::from(task.attempt)),
             ("retries_left", Value::from(task.retries_left)),
+            ("retry_in_s", retry_in_s),
             ("suspicions", Value::from(u32::from(task.suspicions))),
             ("who_has", self.addresses(&task.replicas)),
         ])
@@ -251,6 +258,7 @@ impl Scheduler {
             State::Released if task.kind == super::task::Kind::Unknown => "not-submitted",
             State::Released => "not-needed",
             State::Waiting if task.has(mark::LIMBO) => "waiting-for-verdict",
+            State::Waiting if task.has(mark::DELAYED) => "waiting-for-retry",
             State::Waiting => "waiting-for-dependencies",
             State::NoWorker => "no-worker",
             State::Queued if task.suspicions > 0 => "suspect",

@@ -7,6 +7,7 @@
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
 //! - `submit`, `clients`, `deposits`: what clients say; `workers`, `suspects`: what workers do,
 //!   and their end.
+//! - `attempts`, `interrupts`, `policies`: retries with pauses, runs beyond their limits.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
 //! - `coordination`: locks, queues and other objects that programs share.
 //! - `replicas`: copies of results by order.
@@ -15,6 +16,7 @@
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
 mod adaptive;
+mod attempts;
 mod clients;
 mod control;
 mod coordination;
@@ -22,10 +24,12 @@ mod deposits;
 mod dump;
 mod events;
 mod info;
+mod interrupts;
 mod journal;
 mod outbox;
 mod placement;
 mod planted;
+mod policies;
 mod questions;
 mod queue;
 mod replay;
@@ -89,6 +93,9 @@ pub struct Config {
     pub prefetch_ns: u64,
     /// How long to wait for a supervisor's word on a dead worker, in ns.
     pub exit_report_ns: u64,
+    /// How long a run that was cancelled with force may go on before its process is replaced, in
+    /// ns.
+    pub cancel_grace_ns: u64,
     /// Bytes of small results that the scheduler keeps in all; beyond it only workers do.
     pub inline_bytes: u64,
     /// How long pickled futures keep their results.
@@ -110,6 +117,7 @@ impl Default for Config {
             work_stealing: true,
             prefetch_ns: Nanos::MILLISECOND,
             exit_report_ns: 2 * Nanos::SECOND,
+            cancel_grace_ns: 5 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
             deposits: DepositTimes::default(),
             #[cfg(feature = "planted")]
@@ -161,6 +169,8 @@ pub struct Counters {
     pub recomputed: u64,
     pub run_ahead: u64,
     pub workers_lost: u64,
+    /// Processes that were replaced since a run in them did not end.
+    pub processes_replaced: u64,
 }
 
 /// The state machine. See the module's documentation.
@@ -177,6 +187,8 @@ pub struct Scheduler {
     functions: FunctionTable,
     supervisors: Map<ConnId, String>,
     suspects: Suspects,
+    policies: policies::PolicyTable,
+    delays: attempts::Delays,
     questions: questions::OpenQuestions,
     scatters: scatter::Scatters,
     events: events::Events,
@@ -223,6 +235,8 @@ impl Scheduler {
             functions: FunctionTable::default(),
             supervisors: Map::default(),
             suspects: Suspects::default(),
+            policies: policies::PolicyTable::default(),
+            delays: attempts::Delays::default(),
             questions: questions::OpenQuestions::default(),
             scatters: scatter::Scatters::default(),
             events: events::Events::default(),
@@ -310,6 +324,7 @@ impl Scheduler {
         let deadlines = [
             self.next_worker_deadline(),
             self.suspects.next_deadline(),
+            self.delays.next_deadline(),
             self.questions.next_deadline(),
             self.scatters.next_deadline(),
             self.coordinator.next_deadline(),
@@ -336,6 +351,7 @@ impl Scheduler {
     fn on_deadlines(&mut self) {
         self.lose_silent_workers();
         self.end_overdue_limbo();
+        self.end_delays();
         self.fail_tasks_without_workers();
         self.lose_abandoned_scatters();
         self.end_overdue_coordination();

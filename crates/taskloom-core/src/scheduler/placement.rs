@@ -332,7 +332,7 @@ impl Scheduler {
     fn can_run_ahead(&self, index: u32, slot: WorkerSlot) -> bool {
         let task = &self.tasks[index];
         let is_candidate = task.state == State::Waiting
-            && !task.has(mark::LIMBO)
+            && !task.has(mark::HELD_BACK)
             && task.suspicions == 0
             && task.deps.len() <= RUN_AHEAD_WIDTH
             && self.prefixes[task.prefix].duration_ns > 0
@@ -407,6 +407,7 @@ impl Scheduler {
             functions: task.functions.clone(),
             deps,
             body: task.body.clone(),
+            limits: self.limits_of(index),
         }
     }
 

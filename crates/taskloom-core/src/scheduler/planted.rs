@@ -34,11 +34,15 @@ pub enum Fault {
     LeasesOutliveClients,
     /// Items of a queue come back although their receiver has them.
     TakenItemsComeBack,
+    /// A pause before another attempt does not end.
+    DelayedForever,
+    /// A run beyond its hard limit goes on.
+    StuckIgnored,
 }
 
 #[cfg(feature = "planted")]
 impl Fault {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::LateCopyStays,
         Self::AttemptIgnored,
         Self::RunAheadStays,
@@ -53,6 +57,8 @@ impl Fault {
         Self::ScatterWaitsForever,
         Self::LeasesOutliveClients,
         Self::TakenItemsComeBack,
+        Self::DelayedForever,
+        Self::StuckIgnored,
     ];
 }
 

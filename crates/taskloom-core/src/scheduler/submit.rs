@@ -8,11 +8,11 @@ use super::{Map, Scheduler, Set};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::{
     Collision, RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec,
 };
 use taskloom_proto::worker::SchedulerToWorker;
+use taskloom_proto::{ErrorInfo, TaskOptions};
 use taskloom_types::{ClientId, FunctionId, FunctionNo, Generation, Handle, Key, Priority, TaskId};
 
 /// Orders beyond it count as equal: sums of orders must not overflow.
@@ -79,6 +79,7 @@ struct Interned {
     functions: Vec<Option<FunctionNo>>,
     prefixes: Vec<u32>,
     classes: Vec<u32>,
+    policies: Vec<u32>,
 }
 
 /// What the key of a spec leads to.
@@ -213,12 +214,17 @@ impl Scheduler {
             self.classes[class].tasks += 1;
             classes.push(class);
         }
-        Interned { functions, prefixes, classes }
+        let policy = |options: &TaskOptions| {
+            options.policy.as_ref().map_or(0, |policy| self.policies.intern(policy))
+        };
+        let policies = batch.options.iter().map(policy).collect();
+        Interned { functions, prefixes, classes, policies }
     }
 
     /// The batch is applied: its prefixes and classes live on only where tasks use them.
     fn let_go_of_interned(&mut self, interned: &Interned) {
         interned.prefixes.iter().for_each(|prefix| self.prefixes.release(*prefix));
+        interned.policies.iter().for_each(|policy| self.policies.release(*policy));
         for class in &interned.classes {
             if self.classes.release(*class) {
                 self.drop_class(*class);
@@ -321,11 +327,14 @@ impl Scheduler {
         let prefix = interned.prefixes.get(spec.prefix as usize).copied();
         let class = interned.classes.get(spec.option as usize).copied().unwrap_or(0);
         self.set_prefix_and_class(index, prefix, class);
+        let policy = interned.policies.get(spec.option as usize).copied().unwrap_or(0);
+        self.policies.add_use(policy);
         let task = &mut self.tasks[index];
         task.kind = Kind::Call;
         task.flags = spec.flags;
         task.priority = priority;
         task.retries_left = retries;
+        task.policy = policy;
         task.spec_hash = spec.spec_hash;
         task.body = spec.body;
         let broken = match (&deps, &functions) {
@@ -528,8 +537,7 @@ fn missing_input_error(key: &Key, missing: &Handle) -> Arc<ErrorInfo> {
             "an input (the client's number {missing}) was cancelled, lost or released before \
              the task was submitted"
         ),
-        lost: false,
-        by: None,
+        ..DropReason::default()
     };
     dropped_error(key, &why)
 }

@@ -128,21 +128,25 @@ pub enum Kind {
 /// Of [`TaskRecord::marks`].
 pub mod mark {
     /// Kept until it is done although nobody holds it (`fire_and_forget`).
-    pub const DETACHED: u8 = 1;
+    pub const DETACHED: u16 = 1;
     /// It left its slot on the worker (`secede`).
-    pub const SECEDED: u8 = 2;
+    pub const SECEDED: u16 = 2;
     /// Its worker died; the supervisor's report will say whether it ran.
-    pub const LIMBO: u8 = 4;
+    pub const LIMBO: u16 = 4;
     /// Workers wait to hear where its new result is.
-    pub const REFETCH: u8 = 8;
+    pub const REFETCH: u16 = 8;
     /// It runs alone on its worker since it may have killed another.
-    pub const CANARY: u8 = 16;
+    pub const CANARY: u16 = 16;
     /// A retraction is under way.
-    pub const RETRACTING: u8 = 32;
+    pub const RETRACTING: u16 = 32;
     /// Another task took over its key; it stays as lineage only.
-    pub const SHADOWED: u8 = 64;
+    pub const SHADOWED: u16 = 64;
     /// Its worker did not give it back: it has started there.
-    pub const KEPT: u8 = 128;
+    pub const KEPT: u16 = 128;
+    /// It failed and is tried again after a pause.
+    pub const DELAYED: u16 = 256;
+    /// It does not run although all its inputs are there.
+    pub const HELD_BACK: u16 = LIMBO | DELAYED;
 }
 
 /// All that the scheduler knows of a task.
@@ -153,7 +157,7 @@ pub struct TaskRecord {
     pub live: bool,
     pub state: State,
     pub kind: Kind,
-    pub marks: u8,
+    pub marks: u16,
     /// Of [`taskloom_proto::client::TaskSpec::COROUTINE`] and its like.
     pub flags: u8,
     /// Workers that died under it.
@@ -165,6 +169,8 @@ pub struct TaskRecord {
     pub prefix: u32,
     pub class: u32,
     pub retries_left: u32,
+    /// Its rarely used options in the table of policies; 0: none.
+    pub policy: u32,
     pub spec_hash: u64,
     pub functions: SmallVec<[FunctionNo; 2]>,
     pub body: Body,
@@ -202,7 +208,7 @@ impl TaskRecord {
     }
 
     #[must_use]
-    pub fn has(&self, mark: u8) -> bool {
+    pub fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0
     }
 
@@ -222,6 +228,7 @@ impl TaskRecord {
             prefix: 0,
             class: 0,
             retries_left: 0,
+            policy: 0,
             spec_hash: 0,
             functions: SmallVec::new(),
             body: Body::new(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use taskloom_proto::client::{
     Handles, KeyErred, KeyReady, KeysCancelled, PeerAddress, SchedulerToClient,
 };
+use taskloom_proto::policy::InterruptRun;
 use taskloom_proto::worker::{DepHolders, SchedulerToWorker};
 use taskloom_proto::{ErrorInfo, SmallBytes};
 use taskloom_types::{ClientId, Handle, Key, WorkerNo};
@@ -26,27 +27,51 @@ pub enum Step {
     Fail(u32, Arc<ErrorInfo>),
     /// The task is dropped, with all that depend on it; the futures become cancelled.
     Drop(u32, Arc<DropReason>),
+    /// The run is interrupted at its worker, unless it turned out to be wanted still.
+    Interrupt(WorkerNo, InterruptRun),
+}
+
+impl Step {
+    /// The task without which the step has no sense.
+    fn task(&self) -> Option<u32> {
+        match self {
+            Self::Start(task)
+            | Self::Relax(task)
+            | Self::Recall(task)
+            | Self::Fail(task, _)
+            | Self::Drop(task, _) => Some(*task),
+            Self::Interrupt(..) => None,
+        }
+    }
+}
+
+/// What becomes of the runs of dropped tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Interrupting {
+    /// They go on; nobody waits for their outcome.
+    #[default]
+    No,
+    /// They are interrupted.
+    Soft,
+    /// They are interrupted, and their processes replaced if that does not help.
+    Hard,
 }
 
 /// Why tasks were dropped, for their futures.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DropReason {
     pub reason: String,
     pub message: String,
     pub lost: bool,
     /// Who cancelled, without force: what other clients hold goes on.
     pub by: Option<ClientId>,
+    pub interrupting: Interrupting,
 }
 
 impl Scheduler {
     pub(super) fn run_steps(&mut self) {
         while let Some(step) = self.steps.pop() {
-            let (Step::Start(task)
-            | Step::Relax(task)
-            | Step::Recall(task)
-            | Step::Fail(task, _)
-            | Step::Drop(task, _)) = &step;
-            if !self.tasks.is_live(*task) {
+            if step.task().is_some_and(|task| !self.tasks.is_live(task)) {
                 continue;
             }
             match step {
@@ -55,6 +80,7 @@ impl Scheduler {
                 Step::Recall(task) => self.recall(task),
                 Step::Fail(task, error) => self.fail(task, error),
                 Step::Drop(task, why) => self.drop_task(task, &why),
+                Step::Interrupt(worker, run) => self.interrupt(worker, run),
             }
         }
     }
@@ -97,7 +123,7 @@ impl Scheduler {
                         task.key
                     ),
                     lost: true,
-                    by: None,
+                    ..DropReason::default()
                 };
                 self.steps.push(Step::Drop(index, Arc::new(why)));
                 return;
@@ -146,7 +172,7 @@ impl Scheduler {
     }
 
     /// Takes an active task away from its queue or its worker. The state is still to be set.
-    fn detach(&mut self, index: u32, tell_worker: bool) {
+    pub(super) fn detach(&mut self, index: u32, tell_worker: bool) {
         match self.tasks[index].state {
             State::Queued | State::NoWorker => self.unqueue(index),
             State::Processing => {
@@ -160,7 +186,10 @@ impl Scheduler {
         }
         self.scatters.forget(index);
         self.suspects.forget(self.tasks.id(index));
-        self.tasks[index].marks &= !mark::LIMBO;
+        if self.tasks[index].has(mark::DELAYED) {
+            self.delays.forget(self.tasks.id(index));
+        }
+        self.tasks[index].marks &= !mark::HELD_BACK;
     }
 
     fn free_on(&mut self, slot: WorkerSlot, index: u32) {
@@ -257,7 +286,7 @@ impl Scheduler {
                 if refetch {
                     self.send_holders(worker, index);
                 }
-            } else if record.waiting_on == 0 && !record.has(mark::LIMBO) {
+            } else if record.waiting_on == 0 && !record.has(mark::HELD_BACK) {
                 self.enqueue(dependent);
             }
         }
@@ -365,7 +394,7 @@ impl Scheduler {
     fn forget(&mut self, index: u32) {
         let task = &mut self.tasks[index];
         let deps = std::mem::take(&mut task.deps);
-        let (prefix, class, state) = (task.prefix, task.class, task.state);
+        let (prefix, class, state, policy) = (task.prefix, task.class, task.state, task.policy);
         let functions = std::mem::take(&mut task.functions);
         self.coordinator.metadata.forget_task(&self.tasks[index].key);
         for dep in deps {
@@ -390,6 +419,7 @@ impl Scheduler {
         }
         self.tasks.remove(index);
         self.prefixes.release(prefix);
+        self.policies.release(policy);
         if self.classes.release(class) {
             self.drop_class(class);
         }
@@ -571,6 +601,7 @@ impl Scheduler {
         }
         self.end_detached(index);
         self.drop_deposits_of(index, why);
+        self.plan_interrupt(index, why.interrupting);
         self.steps.push(Step::Relax(index));
         // What an open submission keeps must not run: its inputs or its own data are gone.
         if why.by.is_none() && self.tasks[index].state.is_active() && self.tasks[index].holds > 0 {

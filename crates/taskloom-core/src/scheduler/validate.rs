@@ -19,6 +19,7 @@ impl Scheduler {
         let uses = self.count_uses();
         self.tasks.iter().try_for_each(|index| self.validate_task(index, &uses))?;
         self.validate_counts()?;
+        self.validate_policies()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
         self.validate_setups()?;
         self.validate_replication()?;
@@ -85,7 +86,7 @@ impl Scheduler {
         }
         let is_ready = task.state == State::Waiting
             && task.waiting_on == 0
-            && !task.has(mark::LIMBO)
+            && !task.has(mark::HELD_BACK)
             && task.kind == Kind::Call;
         if is_ready {
             return broken("all inputs are there, and it is not queued");
@@ -135,6 +136,34 @@ impl Scheduler {
             if task.holds != counted {
                 return Err(format!("task {}: {} holds, not {counted}", task.key, task.holds));
             }
+        }
+        Ok(())
+    }
+
+    /// Pauses belong to tasks that wait for nothing else but inputs, and policies to tasks.
+    fn validate_policies(&self) -> Result<(), String> {
+        let mut uses: Map<u32, u32> = Map::default();
+        let mut delayed = 0;
+        for index in self.tasks.iter() {
+            let task = &self.tasks[index];
+            if task.policy != 0 {
+                *uses.entry(task.policy).or_default() += 1;
+            }
+            let until = self.delays.until(self.tasks.id(index));
+            if task.has(mark::DELAYED) != until.is_some() {
+                return Err(format!("task {}: its mark and its pause disagree", task.key));
+            }
+            if until.is_some() && task.state != State::Waiting {
+                return Err(format!("task {} ({:?}) is in a pause", task.key, task.state));
+            }
+            delayed += usize::from(until.is_some());
+        }
+        if delayed != self.delays.len() {
+            return Err(format!("{} pauses for {delayed} tasks", self.delays.len()));
+        }
+        let counted: Map<u32, u32> = self.policies.uses().collect();
+        if counted != uses {
+            return Err(format!("policies are used as {uses:?}, not {counted:?}"));
         }
         Ok(())
     }

@@ -71,6 +71,7 @@ impl Scheduler {
             WorkerToScheduler::LogEvent(event) => self.on_log_event(event),
             WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),
             WorkerToScheduler::NotAcquired(declined) => self.on_not_acquired(slot, &declined),
+            WorkerToScheduler::Stuck(stuck) => self.on_stuck(slot, &stuck),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -112,7 +113,7 @@ impl Scheduler {
     }
 
     /// The task that this worker now runs under this attempt. Anything else is stale.
-    fn current_run(&mut self, slot: WorkerSlot, run: &TaskAttempt) -> Option<u32> {
+    pub(super) fn current_run(&mut self, slot: WorkerSlot, run: &TaskAttempt) -> Option<u32> {
         let any_attempt = self.has(Fault::AttemptIgnored);
         let index = self.tasks.get(run.task).filter(|index| {
             let task = &self.tasks[*index];
@@ -168,19 +169,7 @@ impl Scheduler {
         self.end_ghost(slot, run.task, run.attempt);
         self.workers[slot].last_progress = self.now;
         let Some(index) = self.current_run(slot, &run) else { return };
-        let task = &mut self.tasks[index];
-        if task.retries_left > 0 {
-            task.retries_left -= 1;
-            self.try_again(index);
-            return;
-        }
-        let mut error = erred.error;
-        error.origin.get_or_insert_with(|| task.key.clone());
-        if error.worker.is_empty() {
-            error.worker.clone_from(&self.workers[slot].info.address);
-        }
-        self.steps.push(Step::Fail(index, Arc::new(error)));
-        self.run_steps();
+        self.end_attempt(index, erred.error, false);
         // The worker has just said that the run is over.
         self.end_ghost(slot, run.task, run.attempt);
     }

@@ -301,6 +301,7 @@ impl Worker {
         if self.fetch_deadline.is_some_and(|deadline| deadline <= now) {
             self.start_fetches(now);
         }
+        self.pass_limits(now);
     }
 
     fn take_in_flight(&mut self, peer: WorkerNo) -> Vec<TaskId> {

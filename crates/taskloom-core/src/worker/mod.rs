@@ -18,6 +18,7 @@
 mod acquire;
 mod data;
 mod fetch;
+mod limits;
 mod runs;
 mod validate;
 
@@ -25,6 +26,7 @@ mod validate;
 mod tests;
 
 pub use fetch::FetchOutcome;
+pub use limits::Interrupt;
 pub use runs::StartedRun;
 
 use foldhash::fast::FixedState;
@@ -60,6 +62,12 @@ pub enum Action {
     Abandoned {
         task: TaskId,
         attempt: Attempt,
+    },
+    /// Raise an exception in this run, and in no other, if it still goes on.
+    Interrupt {
+        task: TaskId,
+        attempt: Attempt,
+        why: Interrupt,
     },
     /// Ask a peer; answered by [`Worker::on_fetch_done`] or [`Worker::on_fetch_failed`].
     Fetch {
@@ -107,6 +115,7 @@ pub struct Worker {
     running: Map<(TaskId, Attempt), Running>,
     peers: Map<WorkerNo, fetch::Peer>,
     fetch_deadline: Option<Nanos>,
+    limits: limits::Limits,
     last_serial: u64,
     managed_bytes: u64,
     actions: Vec<Action>,
@@ -163,6 +172,7 @@ impl Worker {
             running: Map::default(),
             peers: Map::default(),
             fetch_deadline: None,
+            limits: limits::Limits::default(),
             last_serial: 0,
             managed_bytes: 0,
             actions: Vec::new(),
@@ -215,7 +225,10 @@ impl Worker {
     /// When [`Worker::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.fetch_deadline
+        match (self.fetch_deadline, self.limits.next_deadline()) {
+            (Some(fetch), Some(limit)) => Some(fetch.min(limit)),
+            (fetch, limit) => fetch.or(limit),
+        }
     }
 
     // Out.

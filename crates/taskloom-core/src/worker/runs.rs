@@ -4,6 +4,7 @@ use super::{Action, LocalTask, ReadyQueue, Running, Worker};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use taskloom_proto::client::TaskSpec;
+use taskloom_proto::policy::RunLimits;
 use taskloom_proto::worker::{
     ComputeTask, DepRef, Retracted, TaskAttempt, TaskErred, WorkerToScheduler,
 };
@@ -41,6 +42,7 @@ pub(super) struct Call {
     pub(super) functions: SmallVec<[FunctionNo; 2]>,
     pub(super) deps: SmallVec<[TaskId; 4]>,
     pub(super) body: Body,
+    pub(super) limits: Option<Box<RunLimits>>,
 }
 
 /// A run that has been given to an executor.
@@ -120,6 +122,7 @@ impl Worker {
             functions: compute.functions,
             deps: SmallVec::new(),
             body: compute.body,
+            limits: compute.limits,
         });
         let state = if compute.deps.is_empty() {
             self.queue_of(call.flags).push(&call, serial, task);
@@ -249,7 +252,10 @@ impl Worker {
         for dep in &call.deps {
             self.stop_using(*dep);
         }
-        let Call { flags, priority, key, expected_us, functions, deps, body } = call;
+        if let Some(limits) = &call.limits {
+            self.watch((task, attempt), now, limits);
+        }
+        let Call { flags, priority, key, expected_us, functions, deps, body, .. } = call;
         Some(StartedRun { task, attempt, key, flags, priority, expected_us, functions, deps, body })
     }
 
@@ -292,6 +298,7 @@ impl Worker {
     /// Ends a run that a thread was in. `None`: nobody wants the outcome.
     fn end(&mut self, task: TaskId, attempt: Attempt) -> Option<()> {
         let ended = self.running.remove(&(task, attempt));
+        self.limits.forget((task, attempt));
         if ended.is_none_or(|run| run.abandoned) {
             self.counters.discarded_outcomes += 1;
             if ended.is_some_and(|run| run.has_resources) {

@@ -37,6 +37,9 @@ impl Worker {
             self.validate_fetch(*task, local)?;
             ready += usize::from(local.run.as_ref().is_some_and(|r| r.state == RunState::Ready));
         }
+        if self.limits.runs().any(|run| !self.running.contains_key(&run)) {
+            return Err("a limit of a run that has ended".into());
+        }
         if managed != self.managed_bytes {
             return Err(format!("managed bytes {} but sum {managed}", self.managed_bytes));
         }

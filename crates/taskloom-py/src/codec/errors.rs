@@ -19,7 +19,7 @@ fn bare(py: Python<'_>, error: &PyErr) -> ErrorInfo {
     ErrorInfo { type_name: name, message, ..ErrorInfo::default() }
 }
 
-type Dumped = (Vec<u8>, Vec<u8>, String, String, String);
+type Dumped = (Vec<u8>, Vec<u8>, String, String, String, Vec<String>);
 
 /// Describes an exception so that any process can read it. Never fails: what cannot be pickled,
 /// or not be unpickled, becomes text.
@@ -33,12 +33,13 @@ pub fn encode_error(py: Python<'_>, error: &PyErr) -> ErrorInfo {
         module(py)?.call_method1(intern!(py, "dump_error"), (error.value(py),))?.extract()
     };
     match dump() {
-        Ok((exception, traceback, type_name, message, traceback_text)) => ErrorInfo {
+        Ok((exception, traceback, type_name, message, traceback_text, types)) => ErrorInfo {
             exception: Bytes::from(exception),
             traceback: Bytes::from(traceback),
             type_name,
             message,
             traceback_text,
+            types,
             ..ErrorInfo::default()
         },
         Err(_) => bare(py, error),

@@ -59,6 +59,7 @@ impl<O: LocalObject> WorkerShell<O> {
             SchedulerToWorker::Compute(tasks) => state.core.on_compute(now, tasks),
             SchedulerToWorker::Free(tasks) => state.core.on_free(&tasks),
             SchedulerToWorker::Retract(run) => state.core.on_retract(run.task, run.attempt),
+            SchedulerToWorker::Interrupt(run) => state.core.on_interrupt(now, &run),
             SchedulerToWorker::Holders(news) => state.core.on_holders(now, news),
             SchedulerToWorker::Acquire(wanted) => state.core.on_acquire(now, wanted),
             SchedulerToWorker::Peer(peer) => state.core.on_peer(peer.worker, peer.address),
@@ -115,28 +116,32 @@ impl<O: LocalObject> WorkerShell<O> {
         self.flush_if_urgent();
     }
 
-    /// Has the rules looked at again when a pause of a peer is over.
+    /// Has the rules looked at again at their next deadline.
     pub(super) fn arm_deadline(&self, now: Nanos, deadline: Option<Nanos>) {
-        let Some(deadline) = deadline else { return };
-        let me = self.me.clone();
-        let delay = Duration::from_nanos(deadline.since(now)) + Duration::from_millis(1);
-        {
-            let mut armed = self.deadline_armed.lock();
-            if *armed {
-                return;
-            }
-            *armed = true;
+        let Some(at) = deadline else { return };
+        let mut armed = self.deadline.lock();
+        if armed.as_ref().is_some_and(|(earlier, _)| *earlier <= at) {
+            return;
         }
-        let _ = self.io.after(delay, move || {
+        let me = self.me.clone();
+        let delay = Duration::from_nanos(at.since(now)) + Duration::from_millis(1);
+        let timer = self.io.after(delay, move || {
             if let Some(me) = me.upgrade() {
-                *me.deadline_armed.lock() = false;
-                let now = me.now();
-                let mut state = me.state.lock();
-                state.core.on_tick(now);
-                me.release(state, now);
-                me.flush_if_urgent();
+                me.on_deadline();
             }
         });
+        if let Some((_, later)) = armed.replace((at, timer)) {
+            later.cancel();
+        }
+    }
+
+    fn on_deadline(&self) {
+        *self.deadline.lock() = None;
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.core.on_tick(now);
+        self.release(state, now);
+        self.flush_if_urgent();
     }
 
     pub(super) fn wake_for_coroutines(&self, state: &State<O>) {

@@ -2,6 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use taskloom_core::worker::Interrupt;
 use taskloom_proto::worker::RunCall;
 use taskloom_types::{Attempt, TaskId};
 
@@ -16,6 +17,8 @@ pub enum Job {
     StartCoroutines,
     /// Nobody wants this run's outcome: end it if it is a coroutine.
     CancelCoroutine(TaskId, Attempt),
+    /// Raise an exception in this run, wherever it is.
+    Interrupt(TaskId, Attempt, Interrupt),
     /// Start an executor thread; it is counted already.
     StartExecutor,
     /// Objects wait to be dropped: [`super::WorkerShell::take_garbage`].

@@ -108,7 +108,8 @@ pub struct WorkerShell<O: LocalObject> {
     server: Mutex<Option<DataServer>>,
     address: OnceLock<String>,
     heartbeat: Mutex<Option<Timer>>,
-    deadline_armed: Mutex<bool>,
+    /// The earliest point in time for which the rules are to be looked at, and its timer.
+    deadline: Mutex<Option<(Nanos, Timer)>>,
     jobs: JobQueue<Job>,
     logs: logs::TaskLogs,
     to_serialize: JobQueue<Serve<O>>,
@@ -134,7 +135,7 @@ impl<O: LocalObject> WorkerShell<O> {
             server: Mutex::new(None),
             address: OnceLock::new(),
             heartbeat: Mutex::new(None),
-            deadline_armed: Mutex::new(false),
+            deadline: Mutex::new(None),
             jobs: JobQueue::default(),
             logs: logs::TaskLogs::default(),
             to_serialize: JobQueue::default(),

@@ -159,6 +159,9 @@ impl<O: LocalObject> State<O> {
                 }
             }
             Action::Abandoned { task, attempt } => self.abandon(task, attempt),
+            Action::Interrupt { task, attempt, why } => {
+                self.effects.jobs.push(Job::Interrupt(task, attempt, why));
+            }
             Action::Fetch { peer, address, tasks } => {
                 self.effects.fetches.push(Fetch { peer, address, tasks });
             }

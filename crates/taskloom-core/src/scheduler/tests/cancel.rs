@@ -17,7 +17,8 @@ fn cancelling_a_running_task_frees_it_at_its_worker() {
     let mut s = Script::anna_and(["alice"]);
     s.submit("anna", [future("x")]);
     let sent = s.cancel("anna", &["x"]);
-    assert_sent(&sent, &["anna: x cancelled, cancelled", "alice frees x"]);
+    let expected = ["anna: x cancelled, cancelled", "alice frees x", "alice interrupts x"];
+    assert_sent(&sent, &expected);
     // then: its late result is not wanted
     let run = s.run("alice", "x");
     let sent = s.done_as("alice", run.task, run.attempt, Outcome::default());
@@ -34,6 +35,7 @@ fn cancelling_a_task_cancels_those_that_need_it() {
         "anna: y cancelled, cancelled",
         "anna: z cancelled, cancelled",
         "alice frees x",
+        "alice interrupts x",
     ];
     assert_sent(&sent, &expected);
     assert_eq!(s.scheduler.task_count(), 0);
@@ -80,8 +82,12 @@ fn force_cancels_for_all_clients() {
     s.submit("anna", [future("x")]);
     s.desire("bert", "x");
     let sent = s.cancel_by_force("anna", &["x"]);
-    let expected =
-        ["anna: x cancelled, cancelled", "bert: x cancelled, cancelled", "alice frees x"];
+    let expected = [
+        "anna: x cancelled, cancelled",
+        "bert: x cancelled, cancelled",
+        "alice frees x",
+        "alice interrupts x with 5000 ms grace",
+    ];
     assert_sent(&sent, &expected);
     assert_eq!(s.scheduler.task_count(), 0);
 }

@@ -5,6 +5,7 @@ use super::*;
 use bytes::Bytes;
 use taskloom_proto::client::*;
 use taskloom_proto::control::*;
+use taskloom_proto::policy::{RetryPolicy, StuckRun, TaskPolicy};
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
 use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes, TaskOptions};
@@ -96,6 +97,25 @@ impl Nonsense {
             resources: Resources::new(gpu.into_iter().collect()),
             retries: self.below(3) as u32,
             priority: self.number() as i32,
+            policy: (self.below(3) == 0).then(|| Box::new(self.policy())),
+        }
+    }
+
+    fn policy(&mut self) -> TaskPolicy {
+        let retry = RetryPolicy {
+            retries: self.number() as u32,
+            delays_ns: self.list(Self::number),
+            factor_permille: self.number() as u32,
+            max_delay_ns: self.number(),
+            jitter_permille: self.number() as u32,
+            on: self.list(|_| "ValueError".into()),
+            not_on: vec![],
+        };
+        TaskPolicy {
+            retry,
+            timeout_ns: self.number(),
+            hard_timeout_ns: self.number(),
+            cancel_grace_ns: (self.below(2) == 0).then(|| self.number()),
         }
     }
 
@@ -269,6 +289,11 @@ impl Nonsense {
                 WorkerToScheduler::Retracted(Retracted { task, attempt, given_back })
             }
             14 => WorkerToScheduler::RunEnded(self.run()),
+            _ if self.below(3) == 0 => WorkerToScheduler::Stuck(StuckRun {
+                task: self.task(),
+                attempt: self.below(4) as u32,
+                running_ns: self.number(),
+            }),
             _ if self.below(4) == 0 => WorkerToScheduler::Closing(Closing::default()),
             _ => WorkerToScheduler::RunDone(RunDone {
                 request: self.below(3),

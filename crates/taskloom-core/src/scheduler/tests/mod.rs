@@ -6,6 +6,7 @@ mod task;
 mod words;
 
 mod adaptive;
+mod attempts;
 mod cancel;
 mod collisions;
 mod control;
@@ -15,6 +16,7 @@ mod errors;
 mod functions;
 mod history;
 mod hostile;
+mod interrupts;
 mod keys;
 mod liveness;
 mod loss;

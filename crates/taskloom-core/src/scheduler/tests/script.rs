@@ -6,6 +6,7 @@ use super::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::client::*;
+use taskloom_proto::policy::StuckRun;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
 use taskloom_proto::{ErrorInfo, ExitKind, ExitReason, SmallBytes, Value};
@@ -470,6 +471,22 @@ impl Script {
         let error = ErrorInfo { type_name: "ValueError".into(), ..ErrorInfo::default() };
         let erred = TaskErred { task, attempt, duration_ns: 1, error };
         self.report(worker, WorkerToScheduler::Erred(erred))
+    }
+
+    /// The run raised this exception: the type and its bases.
+    pub fn raises_one_of(&mut self, worker: &str, key: &str, types: &[&str]) -> Vec<String> {
+        let TaskAttempt { task, attempt } = self.run(worker, key);
+        let types = types.iter().map(ToString::to_string).collect();
+        let error = ErrorInfo { type_name: "Odd".into(), types, ..ErrorInfo::default() };
+        let erred = TaskErred { task, attempt, duration_ns: 1, error };
+        self.report(worker, WorkerToScheduler::Erred(erred))
+    }
+
+    /// The run does not end.
+    pub fn is_stuck(&mut self, worker: &str, key: &str) -> Vec<String> {
+        let TaskAttempt { task, attempt } = self.run(worker, key);
+        let stuck = StuckRun { task, attempt, running_ns: 1_500 * Nanos::MILLISECOND };
+        self.report(worker, WorkerToScheduler::Stuck(stuck))
     }
 
     pub fn reschedules(&mut self, worker: &str, key: &str) -> Vec<String> {

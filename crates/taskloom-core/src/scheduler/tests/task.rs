@@ -2,7 +2,8 @@
 
 use taskloom_proto::TaskOptions;
 use taskloom_proto::client::TaskSpec;
-use taskloom_types::{Amount, Resources};
+use taskloom_proto::policy::TaskPolicy;
+use taskloom_types::{Amount, Nanos, Resources};
 
 /// A task to be submitted, with its inputs by name.
 #[derive(Debug, Clone)]
@@ -60,6 +61,38 @@ impl Task {
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.retries = retries;
         self
+    }
+
+    /// Retries with pauses of these lengths in ms; the last one is that of all further ones.
+    pub fn pauses_ms(mut self, pauses: &[u64]) -> Self {
+        let retries = self.options.retries;
+        let retry = &mut self.policy().retry;
+        retry.retries = retries;
+        retry.delays_ns = pauses.iter().map(|ms| ms * Nanos::MILLISECOND).collect();
+        self
+    }
+
+    /// Retries after these exceptions only, and not after those.
+    pub fn retries_on(mut self, on: &[&str], not_on: &[&str]) -> Self {
+        let retry = &mut self.policy().retry;
+        retry.on = on.iter().map(ToString::to_string).collect();
+        retry.not_on = not_on.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    pub fn limits_ms(mut self, timeout: u64, hard_timeout: u64) -> Self {
+        self.policy().timeout_ns = timeout * Nanos::MILLISECOND;
+        self.policy().hard_timeout_ns = hard_timeout * Nanos::MILLISECOND;
+        self
+    }
+
+    pub fn cancel_grace_ms(mut self, grace: u64) -> Self {
+        self.policy().cancel_grace_ns = Some(grace * Nanos::MILLISECOND);
+        self
+    }
+
+    fn policy(&mut self) -> &mut TaskPolicy {
+        self.options.policy.get_or_insert_default()
     }
 
     pub fn only_on(mut self, workers: &[&str]) -> Self {

@@ -125,6 +125,11 @@ impl Words {
                 let place = self.place(number, news.value.is_some(), &news.holders);
                 lines.push(format!("{name} finds {dep} {place}"));
             }
+            SchedulerToWorker::Interrupt(run) => {
+                let grace = run.grace_ns.map(|ns| format!(" with {} ms grace", ns / 1_000_000));
+                let key = self.key(run.task);
+                lines.push(format!("{name} interrupts {key}{}", grace.unwrap_or_default()));
+            }
             SchedulerToWorker::Run(_) => lines.push(format!("{name} calls")),
             SchedulerToWorker::Close(_) => lines.push(format!("{name} is told to close")),
             SchedulerToWorker::Acquire(wanted) => {

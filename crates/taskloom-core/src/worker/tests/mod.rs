@@ -2,6 +2,7 @@
 
 mod acquire;
 mod history;
+mod limits;
 mod random;
 mod transitions;
 

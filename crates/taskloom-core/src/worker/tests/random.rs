@@ -3,6 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use taskloom_proto::policy::{InterruptRun, RunLimits};
 
 #[derive(Debug, Clone)]
 enum Event {
@@ -24,6 +25,7 @@ enum Event {
     Stored(u32),
     Acquire(u32, u8),
     Tick(u64),
+    Interrupt(usize, u8),
 }
 
 const TASKS: u32 = 7;
@@ -52,6 +54,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any_task.clone(), any::<u8>()).prop_map(|(t, h)| Event::Acquire(t, h)),
         1 => any_task.prop_map(Event::Stored),
         1 => (0..2_000_000_000u64).prop_map(Event::Tick),
+        1 => (any::<usize>(), any::<u8>()).prop_map(|(r, g)| Event::Interrupt(r, g)),
     ]
 }
 
@@ -103,6 +106,11 @@ impl World {
             let mut sent = run(index).attempt(self.last_attempt);
             if index % 3 == 2 {
                 sent = sent.coroutine();
+            }
+            if self.last_attempt.is_multiple_of(2) {
+                let timeout_ns = u64::from(self.last_attempt) * 100 * Nanos::MILLISECOND;
+                let limits = RunLimits { timeout_ns, hard_timeout_ns: timeout_ns * 2 };
+                sent.0.limits = Some(Box::new(limits));
             }
             for (dep, bits) in deps.into_iter().filter(|(dep, _)| *dep < index) {
                 let value = (bits >> 6 == 3).then(|| SmallBytes::copy_of(b"v"));
@@ -198,6 +206,12 @@ impl World {
                 self.on(|worker, now| worker.on_acquire(now, vec![dep]));
             }
             Event::Stored(index) => self.on(|worker, _| worker.on_stored(task(index), 5)),
+            Event::Interrupt(index, grace) => {
+                let Some((task, attempt)) = self.pick(index) else { return };
+                let grace_ns = (grace > 9).then(|| u64::from(grace) * Nanos::MILLISECOND);
+                let interrupt = InterruptRun { task, attempt, grace_ns };
+                self.on(|worker, now| worker.on_interrupt(now, &interrupt));
+            }
             Event::Tick(nanos) => {
                 self.script.now = self.script.now.after(nanos);
                 self.on(|worker, now| worker.on_tick(now));
