@@ -34,8 +34,9 @@ def main():
 
         # The queue is bounded: the producer waits, and leaves its slot to others meanwhile.
         queue = Queue("numbers", maxsize=2)
-        client.submit(produce, 5)
+        producer = client.submit(produce, 5)
         print("numbers:", queue.get(batch=5))
+        producer.result()
 
         # A published result stays when this client is gone.
         client.publish_dataset(total=client.submit(sum, squares))

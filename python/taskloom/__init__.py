@@ -15,6 +15,7 @@ from taskloom._taskloom import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from taskloom._adaptive import Adaptive
+    from taskloom._actor import Actor, ActorFuture, BaseActorFuture, actor
     from taskloom._completion import as_completed, wait
     from taskloom._coordination import Event, Lock, MultiLock, Semaphore
     from taskloom._default import (
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from taskloom.client import Client
     from taskloom.cluster import LocalCluster
     from taskloom.errors import (
+        ActorLostError,
+        ActorSnapshotError,
         CancelledError,
         ClosedClientError,
         FutureCancelledError,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     )
     from taskloom.worker import Worker, get_worker
 
+_ACTOR = "taskloom._actor"
 _ERRORS = "taskloom.errors"
 _INSIDE = "taskloom._inside"
 _DEFAULT = "taskloom._default"
@@ -80,6 +84,11 @@ _SHARING = "taskloom._sharing"
 _HOMES = {
     "Adaptive": "taskloom._adaptive",
     "Backoff": "taskloom._policy",
+    "Actor": _ACTOR,
+    "ActorFuture": _ACTOR,
+    "ActorLostError": _ERRORS,
+    "ActorSnapshotError": _ERRORS,
+    "BaseActorFuture": _ACTOR,
     "CancelledError": _ERRORS,
     "Client": "taskloom.client",
     "ClosedClientError": _ERRORS,
@@ -116,6 +125,7 @@ _HOMES = {
     "Variable": _SHARING,
     "Worker": "taskloom.worker",
     "WorkerPlugin": _PLUGIN,
+    "actor": _ACTOR,
     "as_completed": "taskloom._completion",
     "default_client": _DEFAULT,
     "ensure_default_client": _DEFAULT,
@@ -138,6 +148,11 @@ _HOMES = {
 __all__ = [
     "Adaptive",
     "Backoff",
+    "Actor",
+    "ActorFuture",
+    "ActorLostError",
+    "ActorSnapshotError",
+    "BaseActorFuture",
     "CancelledError",
     "Client",
     "ClosedClientError",
@@ -175,6 +190,7 @@ __all__ = [
     "Worker",
     "WorkerPlugin",
     "__version__",
+    "actor",
     "as_completed",
     "default_client",
     "ensure_default_client",

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from taskloom._context import current_run
-from taskloom._taskloom import DetachedRun, finish_coroutine
+from taskloom._taskloom import DetachedRun, MethodRun, finish_actor_method, finish_coroutine
 
 
 class WorkerLoop:
@@ -30,6 +30,7 @@ class WorkerLoop:
         self._tasks: dict[asyncio.Task[None], DetachedRun] = {}
         # Limits in seconds of the tasks that were cancelled since they took longer.
         self._timed_out: dict[asyncio.Task[None], float] = {}
+        self._methods: set[asyncio.Task[None]] = set()
 
     def start(
         self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any], context: Context
@@ -38,6 +39,12 @@ class WorkerLoop:
         context.run(current_run.set, run)
         loop = self.running_loop()
         loop.call_soon_threadsafe(self._begin, run, coroutine, context)
+
+    def start_method(
+        self, run: MethodRun, coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        """Run an actor's coroutine method in the context it was made in."""
+        self.running_loop().call_soon_threadsafe(self._begin_method, run, coroutine, context)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop and wait for its result in the calling thread."""
@@ -99,7 +106,7 @@ class WorkerLoop:
         loop.close()
 
     def _cancel_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        for task in list(self._tasks):
+        for task in [*self._tasks, *self._methods]:
             task.cancel()
         # Two turns: one to deliver the cancellations, one for what they schedule.
         loop.call_soon(loop.call_soon, loop.stop)
@@ -115,6 +122,22 @@ class WorkerLoop:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         self._timed_out.pop(task, None)
+
+    def _begin_method(
+        self, run: MethodRun, coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._watch_method(run, coroutine), context=context)
+        self._methods.add(task)
+        task.add_done_callback(self._methods.discard)
+
+    async def _watch_method(self, run: MethodRun, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            result = await coroutine
+        except BaseException as error:  # noqa: BLE001 - whatever a method raises is its outcome
+            finish_actor_method(run, None, error.with_traceback(_below(error)))
+        else:
+            finish_actor_method(run, result)
 
     async def _watch(self, run: DetachedRun, coroutine: Coroutine[Any, Any, Any]) -> None:
         try:

@@ -23,7 +23,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.utils import ensure_dict, format_bytes, parse_timedelta
 
 from taskloom import _taskloom
-from taskloom._options import refuse_actors, worker_names
+from taskloom._options import worker_names
 from taskloom._policy import LIMITS, Policy, make_policy
 
 if TYPE_CHECKING:
@@ -263,6 +263,7 @@ class _TaskOptions(NamedTuple):
     retries: int
     priority: int
     policy: Policy | None
+    is_actor: bool
 
     def core(self) -> _taskloom.CoreOptions:
         """As the extension module takes them."""
@@ -273,6 +274,7 @@ class _TaskOptions(NamedTuple):
             self.retries,
             self.priority,
             None if self.policy is None else self.policy.core(),
+            self.is_actor,
         )
 
 
@@ -293,7 +295,7 @@ class _Options:
         priority: int,
         actors: Any,
     ) -> None:
-        refuse_actors(None, actors)
+        self._actors = actors
         if allow_other_workers not in (True, False, None):
             raise TypeError("allow_other_workers= must be True, False, or None")
         given = {
@@ -306,14 +308,28 @@ class _Options:
         self._common = {**get_annotations(), **client._given_options}
         self._common.update({name: value for name, value in given.items() if value})
 
+    def _actor_keys(self, wanted: Iterable[Hashable]) -> set[Hashable]:
+        """Keys whose results are actors: the wanted ones, or those of the given collections."""
+        actors = [self._actors] if is_dask_collection(self._actors) else self._actors
+        if not isinstance(actors, (list, set, tuple)):
+            return set(wanted) if actors else set()
+        keys: set[Hashable] = set()
+        for item in actors:
+            keys.update(flatten(item.__dask_keys__()) if is_dask_collection(item) else [item])
+        return keys
+
     def table(
-        self, annotations: Mapping[str, Mapping[Hashable, Any]]
+        self,
+        annotations: Mapping[str, Mapping[Hashable, Any]],
+        wanted: Iterable[Hashable],
     ) -> tuple[list[_TaskOptions], dict[Hashable, int]]:
         """All different options, those of most tasks first; and the others' positions by key."""
         by_key: dict[Hashable, dict[str, Any]] = defaultdict(dict)
         for name in _OPTION_NAMES:
             for key, value in annotations.get(name, {}).items():
                 by_key[key][name] = value
+        for key in self._actor_keys(wanted):
+            by_key[key]["is_actor"] = True
         positions = {_normalized(self._common): 0}
         of_key = {
             key: positions.setdefault(_normalized({**self._common, **own}), len(positions))
@@ -333,6 +349,7 @@ def _normalized(options: Mapping[str, Any]) -> _TaskOptions:
         retries,
         int(options.get("priority") or 0),
         policy,
+        bool(options.get("is_actor")),
     )
 
 
@@ -341,7 +358,7 @@ def _submit(
 ) -> dict[Hashable, Future]:
     """Sends what the keys need; gives their futures."""
     names = list(dict.fromkeys(keys))
-    table, of_key = options.table(graph.annotations)
+    table, of_key = options.table(graph.annotations, names)
     fifo_timeout_us = int(parse_timedelta(fifo_timeout, default="s") * 1e6)
     cores = [entry.core() for entry in table]
     futures, large_bytes = _taskloom.submit_graph(

@@ -40,14 +40,6 @@ def _checked_resources(resources: Any) -> list[tuple[str, float]]:
     return [(str(name), float(amount)) for name, amount in resources.items()]
 
 
-def refuse_actors(actor: Any, actors: Any) -> None:
-    """Actors are not offered yet: say so in place of running the class as a function."""
-    if actor or actors:
-        raise NotImplementedError(
-            "actors are not offered yet; keep state in a task's result or on get_worker().data"
-        )
-
-
 def _annotations() -> dict[str, Any]:
     """What ``dask.annotate`` says in this context."""
     dask_base = sys.modules.get("dask.base")
@@ -64,6 +56,7 @@ def make_options(
     retries: Any,
     priority: int | None,
     given: dict[str, Any] | None = None,
+    is_actor: bool = False,
 ) -> CoreOptions | None:
     """The options of a submission; ``None`` when all have their defaults.
 
@@ -83,12 +76,15 @@ def make_options(
         resources = resources or annotations.get("resources")
         retries = retries if retries is not None else annotations.get("retries")
         priority = priority or annotations.get("priority")
+    if isinstance(workers, int):
+        # Names of workers are numbers: 0 is one.
+        workers = [workers]
     policy = None
     if retries or annotations:
         from taskloom._policy import make_policy
 
         retries, policy = make_policy(retries, annotations)
-    if not (workers or allow_other_workers or resources or retries or priority or policy):
+    if not (workers or allow_other_workers or resources or retries or priority or policy or is_actor):
         if workers is None or workers == []:
             return None
         raise ValueError("workers= is empty: no worker could run the task")
@@ -104,4 +100,5 @@ def make_options(
         retries or 0,
         int(priority or 0),
         None if policy is None else policy.core(),
+        bool(is_actor),
     )

@@ -175,6 +175,8 @@ def _own_error(type_name: str, message: str, key: Any, worker: str) -> BaseExcep
 
     if type_name == "KilledWorker":
         return errors.KilledWorker(key, worker or None, reason=message)
+    if type_name == "ActorLostError":
+        return errors.ActorLostError(key, worker or None, message)
     if type_name == "NoValidWorkerError":
         return errors.NoValidWorkerError(message)
     if type_name == "TaskTimeout":

@@ -13,7 +13,7 @@ from taskloom._events import Events, forget_client, start_listening
 from taskloom._information import Information
 from taskloom._nesting import find_futures, replace_futures
 from taskloom._operations import Operations
-from taskloom._options import make_options, refuse_actors, worker_names
+from taskloom._options import make_options, worker_names
 from taskloom._registry import fire_and_forget, futures_of
 from taskloom._replay import Replay
 from taskloom._setups import Setups
@@ -428,6 +428,9 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             Calls this close together share one place in the order.
         allow_other_workers : bool
             Whether others may run it when none of ``workers`` is there.
+        actor, actors : bool
+            Whether the result is to live on its worker as an actor: the future's result is then a
+            proxy, :class:`~taskloom.Actor`. See :func:`taskloom.actor` for restarts.
         pure : bool, default True
             Whether equal calls may share one run.
         **kwargs : for ``func``
@@ -441,11 +444,14 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         """
         if not callable(func):
             raise TypeError(f"first input to submit must be a callable function, got {func!r}")
-        if actor or actors:
-            refuse_actors(actor, actors)
         options = None
+        is_actor = actor or actors
+        if is_actor:
+            # Two actors are never one, however equal their calls.
+            pure = False
         if (
-            workers is not None
+            is_actor
+            or workers is not None
             or resources
             or retries
             or priority
@@ -454,7 +460,8 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             or "dask.base" in sys.modules
         ):
             options = make_options(
-                workers, allow_other_workers, resources, retries, priority, self._given_options
+                workers, allow_other_workers, resources, retries, priority, self._given_options,
+                is_actor,
             )
         try:
             submit = self._core.submit
@@ -506,14 +513,20 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         """
         if not callable(func):
             raise TypeError(f"first input to map must be a callable function, got {func!r}")
-        if actor or actors:
-            refuse_actors(actor, actors)
         for iterable in iterables:
             if hasattr(iterable, "__next__") or hasattr(iterable, "get_nowait"):
                 raise TypeError("map takes collections, not iterators or queues: use list(…)")
         keys, prefix = _map_keys(key, iterables)
+        is_actor = actor or actors
+        pure = pure and not is_actor
         options = make_options(
-            workers, allow_other_workers, resources, retries, priority, self._given_options
+            workers,
+            allow_other_workers,
+            resources,
+            retries,
+            priority,
+            self._given_options,
+            is_actor,
         )
         if self._core is None:
             raise self._not_connected()

@@ -3,6 +3,8 @@
 ::
 
     TaskloomError
+    ├── ActorLostError             (RuntimeError, OSError)  an actor, or the way to it, is gone
+    ├── ActorSnapshotError         an actor's state could not be saved
     ├── ClosedClientError          (RuntimeError)  the client was closed
     ├── KeyCollisionError          (ValueError)    a live key was used for other work
     ├── KilledWorker               a task was running each time a worker process died
@@ -27,6 +29,8 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "ActorLostError",
+    "ActorSnapshotError",
     "CancelledError",
     "ClosedClientError",
     "FutureCancelledError",
@@ -160,6 +164,37 @@ class KilledWorker(TaskloomError):
             f"but all those workers died while running it. The last worker that attempted to run "
             f"the task was {self.last_worker}."
         )
+
+
+class ActorLostError(TaskloomError, RuntimeError, OSError):
+    """An actor is gone, or was lost while a call was under way: the message says which.
+
+    Attributes
+    ----------
+    key : the actor's key
+    worker : address of the worker where it lived, or ``None``
+    reason : what happened, and how the worker ended where that is known
+    """
+
+    def __init__(self, key: Any, worker: str | None = None, reason: str = "") -> None:
+        super().__init__(key, worker, reason)
+        self.key = key
+        self.worker = worker
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"the actor {self.key!r} is gone"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.worker, self.reason)
+
+
+class ActorSnapshotError(TaskloomError):
+    """The state of an actor that is to be restarted could not be saved.
+
+    Raised when the actor is made, or by the call after which it was to be saved: that call had its
+    effects, which a restart would lose.
+    """
 
 
 class NoValidWorkerError(TaskloomError):

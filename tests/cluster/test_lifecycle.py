@@ -87,11 +87,6 @@ def test_a_client_refuses_options_that_only_a_new_cluster_has(cluster):
         LocalCluster(n_workers=0, no_such_option=1)
 
 
-def test_options_not_offered_are_refused_by_name(client):
-    with pytest.raises(NotImplementedError, match="actor"):
-        client.submit(tasks.inc, 1, actor=True)
-
-
 def test_an_address_where_nobody_listens_is_an_os_error():
     with pytest.raises((OSError, TimeoutError)):
         Client("tcp://127.0.0.1:1", timeout=1)

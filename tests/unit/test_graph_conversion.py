@@ -208,15 +208,20 @@ def test_what_is_not_needed_is_not_looked_at() -> None:
 def test_annotations_of_keys_count_more_than_keywords_and_those_more_than_the_context() -> None:
     with dask.annotate(retries=1, priority=3, unknown="ignored"):
         options = _graph._Options(NO_VIEW, None, None, None, 2, 0, None)
-    table, of_key = options.table({"retries": {"a": 5}, "workers": {"a": "w1", "b": ["w1", "w2"]}})
+    annotations = {"retries": {"a": 5}, "workers": {"a": "w1", "b": ["w1", "w2"]}}
+    table, of_key = options.table(annotations, [])
     assert (table[0].retries, table[0].priority, table[0].workers) == (2, 3, ())
     assert (table[of_key["a"]].retries, table[of_key["a"]].workers) == (5, ("w1",))
     assert (table[of_key["b"]].retries, table[of_key["b"]].workers) == (2, ("w1", "w2"))
 
 
+def test_actors_are_the_wanted_keys_or_those_that_are_named() -> None:
+    for actors, expected in [(True, {"a", "b"}), (["b"], {"b"}), (None, set()), (False, set())]:
+        table, of_key = _graph._Options(NO_VIEW, None, None, None, 0, 0, actors).table({}, ["a", "b"])
+        assert {key for key, position in of_key.items() if table[position].is_actor} == expected
+
+
 def test_what_is_not_offered_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="actors"):
-        _graph._Options(NO_VIEW, None, None, None, 0, 0, True)
     with pytest.raises(TypeError, match="allow_other_workers"):
         _graph._Options(NO_VIEW, None, "yes", None, 0, 0, None)  # type: ignore[arg-type]
 

@@ -1,5 +1,6 @@
 //! Messages between a client and the scheduler.
 
+use crate::actor::{ActorNews, UnwatchActor, WatchActor};
 use crate::control::{ControlQuestion, EventNews, LogEvent};
 use crate::coordination::{Coordination, Settle};
 use crate::shared::{Body, ErrorInfo, TaskOptions};
@@ -45,6 +46,8 @@ wire_messages! {
         40 => Deposit(Deposit),
         /// A future was unpickled: as `Desire`, and the deposit has served.
         41 => Collect(Collect),
+        50 => WatchActor(WatchActor),
+        51 => UnwatchActor(UnwatchActor),
     }
 }
 
@@ -66,6 +69,8 @@ wire_messages! {
         /// The scheduler is going away; nothing more follows.
         9 => Closing(Closing),
         60 => Event(EventNews),
+        /// Answer to [`ClientToScheduler::WatchActor`], and again at each change.
+        40 => ActorNews(ActorNews),
     }
 }
 
@@ -412,6 +417,8 @@ impl TaskSpec {
     /// Set by the scheduler: the run occupies resources, so its end is to be reported even if it
     /// was freed meanwhile.
     pub const RESOURCES: u8 = 8;
+    /// The result is an actor: it stays where it was made, and is never made again from the call.
+    pub const ACTOR: u8 = 16;
 }
 
 impl Answer {

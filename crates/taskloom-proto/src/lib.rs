@@ -4,7 +4,8 @@
 //! - [`frame`]: cutting a byte stream into bounded frames.
 //! - [`handshake`]: version and token, proved both ways before anything else is read.
 //! - [`coordination`]: what clients ask of locks, queues and other shared objects.
-//! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection.
+//! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection;
+//!   [`actor`]: those about actors.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //! - [`policy`]: what few tasks ask for, and interrupts.
 //!
@@ -12,6 +13,7 @@
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
 #![forbid(unsafe_code)]
 
+pub mod actor;
 pub mod client;
 pub mod control;
 pub mod coordination;

@@ -1,6 +1,7 @@
 //! Messages of a data connection: who wants bytes asks the worker that has them.
 //! The bytes themselves follow as the frame's data, never inside the message.
 
+use crate::actor::{ActorCall, ActorReply};
 use crate::{wire_messages, wire_record};
 use taskloom_types::TaskId;
 
@@ -13,6 +14,10 @@ wire_messages! {
         /// With data: the segments of the value.
         3 => Put(Put),
         4 => PutReply(PutReply),
+        /// With data: the segments of the arguments.
+        20 => ActorCall(ActorCall),
+        /// With data: the segments of the result.
+        21 => ActorReply(ActorReply),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages between a worker and the scheduler.
 
+use crate::actor::{ActorSnapshot, SnapshotKept};
 use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
 use crate::policy::{InterruptRun, RunLimits, StuckRun};
@@ -34,6 +35,8 @@ wire_messages! {
         40 => Interrupt(InterruptRun),
         /// Hold copies of these results from now on.
         60 => Acquire(Vec<DepRef>),
+        /// Answer to [`WorkerToScheduler::ActorSnapshot`].
+        40 => SnapshotKept(SnapshotKept),
     }
 }
 
@@ -71,6 +74,7 @@ wire_messages! {
         /// The answer to [`SchedulerToWorker::Acquire`] when there is no copy; one that came is
         /// told as [`WorkerToScheduler::Fetched`].
         62 => NotAcquired(NotAcquired),
+        40 => ActorSnapshot(ActorSnapshot),
     }
 }
 

@@ -150,7 +150,7 @@ pub fn end_state<O: taskloom_runtime::worker::LocalObject>(
     outcome: &Outcome<O>,
 ) -> Option<&'static str> {
     match outcome {
-        Outcome::Value { .. } => Some("memory"),
+        Outcome::Value { .. } | Outcome::Actor { .. } => Some("memory"),
         Outcome::Error(_) => Some("error"),
         Outcome::Rescheduled => Some("rescheduled"),
         Outcome::Detached => None,

@@ -3,7 +3,7 @@
 use crate::control;
 use crate::interrupt::Window;
 use crate::objects::Object;
-use crate::running::{self, Called};
+use crate::running::{self, Called, RunInfo};
 use crate::waiting::{Resume, WaitUntil};
 use crate::worker::{Inner, thread_identity};
 use pyo3::intern;
@@ -132,7 +132,9 @@ fn run(
     control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
     let result = running::call(py, worker, &execution, Some(window));
     let outcome = match result {
-        Ok(Called::Returned(value)) => running::outcome_of(&value, execution.run.flags),
+        Ok(Called::Returned(value)) => {
+            running::outcome_of(worker, &RunInfo::of(&execution.run), &value)
+        }
         Ok(Called::Coroutine { coroutine, context }) => {
             let run = (execution.run.task, execution.run.attempt);
             let outcome = detach(py, worker, execution, &coroutine, &context);
@@ -236,7 +238,11 @@ pub fn finish_coroutine(
     worker.disarm(detached.slot);
     worker.give_back_slot(detached.slot);
     let outcome = match result {
-        Ok(value) => running::outcome_of(&value, detached.flags),
+        Ok(value) => {
+            let (task, attempt) = (current.task, current.attempt);
+            let run = RunInfo { task, attempt, key: &current.key, flags: detached.flags };
+            running::outcome_of(worker, &run, &value)
+        }
         Err(error) => running::outcome_of_error(py, worker, &current.key, &error),
     };
     if let Some(end) = control::end_state(&outcome) {

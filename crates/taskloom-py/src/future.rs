@@ -1,5 +1,6 @@
 //! The Rust half of `taskloom.Future`: a reference to a key's entry.
 
+use crate::actors::Source;
 use crate::client::CoreClient;
 use crate::errors::{failure, released};
 use crate::gather::{GatherRounds, decode};
@@ -76,6 +77,18 @@ pub fn client_token(client: &Arc<Client>) -> usize {
     Arc::as_ptr(client) as usize
 }
 
+/// Has a result kept until somebody unpickles a reference to it. Returns a ticket for that; `None`
+/// when there is nothing to keep.
+pub fn deposit(held: &Held) -> PyResult<Option<u128>> {
+    if held.is_let_go() || held.client().is_closed() {
+        return Ok(None);
+    }
+    let random = || random_u64().map_err(|error| PyOSError::new_err(error.to_string()));
+    let ticket = (u128::from(random()?) << 64) | u128::from(random()?);
+    held.client().deposit(held, ticket);
+    Ok(Some(ticket))
+}
+
 #[pymethods]
 impl CoreFuture {
     /// Of a client's own source; or of a key, which somebody has made or will make.
@@ -120,13 +133,7 @@ impl CoreFuture {
     /// The future is being pickled: its result is kept until somebody unpickles it. Returns a
     /// ticket for that; ``None`` when there is nothing to keep.
     fn _deposit(&self) -> PyResult<Option<u128>> {
-        if self.0.is_let_go() || self.owner().is_closed() {
-            return Ok(None);
-        }
-        let random = || random_u64().map_err(|error| PyOSError::new_err(error.to_string()));
-        let ticket = (u128::from(random()?) << 64) | u128::from(random()?);
-        self.owner().deposit(&self.0, ticket);
-        Ok(Some(ticket))
+        deposit(&self.0)
     }
 
     /// Tells the owning client apart from others.
@@ -146,6 +153,7 @@ impl CoreFuture {
     fn _result(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let held = self.live(py)?;
         if let Outcome::Inline(value) = self.entry().outcome() {
+            let _source = Source::of_client(self.owner()).enter();
             return decode(py, Gathered::Inline(value), &self.entry().key);
         }
         let rounds = GatherRounds::single(self.owner(), held);
@@ -161,6 +169,7 @@ impl CoreFuture {
     fn _peek(&self, py: Python<'_>) -> PyResult<(bool, Option<Py<PyAny>>)> {
         match self.entry().outcome() {
             Outcome::Inline(value) if !self.0.is_let_go() => {
+                let _source = Source::of_client(self.owner()).enter();
                 let value = decode(py, Gathered::Inline(value), &self.entry().key)?;
                 Ok((true, Some(value)))
             }

@@ -1,5 +1,6 @@
 //! Results of many futures as Python objects.
 
+use crate::actors::Source;
 use crate::codec::{decode_small, decode_value};
 use crate::errors::gather_failure;
 use crate::neighbours;
@@ -137,6 +138,8 @@ impl Rounds for GatherRounds {
     }
 
     fn finish(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _source =
+            self.gather.items().first().map(|held| Source::of_client(held.client()).enter());
         let objects = self.objects(py)?;
         match self.shape {
             Shape::Single => match objects.into_iter().next() {

@@ -1,6 +1,7 @@
 //! The extension module `taskloom._taskloom`: convert, call, convert back.
 use pyo3::prelude::*;
 
+mod actors;
 mod aio;
 mod allocator;
 mod cli;
@@ -43,5 +44,6 @@ fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
     replay::register(module)?;
     cli::register(module)?;
     control::register(module)?;
+    actors::register(module)?;
     worker::register(module)
 }

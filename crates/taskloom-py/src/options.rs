@@ -10,6 +10,8 @@ use taskloom_types::{Amount, Resources};
 #[pyclass(frozen, module = "taskloom._taskloom")]
 pub struct CoreOptions {
     pub options: TaskOptions,
+    /// Whether the result is an actor.
+    pub is_actor: bool,
 }
 
 /// The rarely used options of a task. Times are in seconds; 0 means none.
@@ -80,7 +82,8 @@ pub fn resources(entries: Vec<(String, f64)>) -> PyResult<Resources> {
 #[pymethods]
 impl CoreOptions {
     #[new]
-    #[pyo3(signature = (workers, allow_other_workers, resources, retries, priority, policy=None))]
+    #[pyo3(signature = (workers, allow_other_workers, resources, retries, priority, policy=None,
+                        is_actor=false))]
     fn new(
         workers: Vec<String>,
         allow_other_workers: bool,
@@ -88,11 +91,12 @@ impl CoreOptions {
         retries: u32,
         priority: i32,
         policy: Option<&Bound<'_, CorePolicy>>,
+        is_actor: bool,
     ) -> PyResult<Self> {
         let resources = self::resources(resources)?;
         let policy = policy.map(|policy| Box::new(policy.get().policy.clone()));
         let options =
             TaskOptions { workers, allow_other_workers, resources, retries, priority, policy };
-        Ok(Self { options })
+        Ok(Self { options, is_actor })
     }
 }

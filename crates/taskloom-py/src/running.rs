@@ -1,6 +1,7 @@
 //! How one task runs: inputs to objects, body to a call, the call in a context of its own, the
 //! result to a value.
 
+use crate::actors::home::decoding_inputs;
 use crate::codec::{self, Work};
 use crate::interrupt::Window;
 use crate::objects::Object;
@@ -12,9 +13,12 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use pyo3::{ffi, intern};
 use taskloom_proto::ErrorInfo;
+use taskloom_proto::actor::ActorLife;
 use taskloom_proto::client::TaskSpec;
-use taskloom_runtime::worker::{Execution, INLINE_BYTES, Outcome, Received, Use, Value};
-use taskloom_types::Key;
+use taskloom_runtime::worker::{
+    Execution, INLINE_BYTES, Outcome, Received, StartedRun, Use, Value,
+};
+use taskloom_types::{Attempt, Key, TaskId};
 
 /// Encoded results up to this size are kept beside their object once they are made.
 pub const KEEP_ENCODED_BYTES: usize = 64 * 1024;
@@ -39,8 +43,11 @@ pub fn call<'py>(
 ) -> PyResult<Called<'py>> {
     let functions = execution.run.functions.iter().map(|number| worker.function(py, *number));
     let functions = functions.collect::<PyResult<Vec<_>>>()?;
-    let inputs = execution.inputs.iter().map(|value| object_of(py, value));
-    let inputs = inputs.collect::<PyResult<Vec<_>>>()?;
+    let inputs = {
+        let _source = decoding_inputs();
+        let inputs = execution.inputs.iter().map(|value| object_of(py, value));
+        inputs.collect::<PyResult<Vec<_>>>()?
+    };
     let context = Context::copy(py)?;
     let entered = context.enter(py)?;
     let open = window.map(|window| window.open(py)).transpose()?;
@@ -63,19 +70,23 @@ pub fn call<'py>(
 }
 
 /// A copy of the thread's context, so that a task's context variables stay its own.
-struct Context<'py> {
+pub(crate) struct Context<'py> {
     object: Bound<'py, PyAny>,
 }
 
 impl<'py> Context<'py> {
-    fn copy(py: Python<'py>) -> PyResult<Self> {
+    pub(crate) fn copy(py: Python<'py>) -> PyResult<Self> {
         // SAFETY: attached to the interpreter; the call returns a new reference or null with an
         // exception set.
         let object = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
         Ok(Self { object })
     }
 
-    fn enter(&self, py: Python<'py>) -> PyResult<Entered<'py>> {
+    pub(crate) fn object(&self) -> &Bound<'py, PyAny> {
+        &self.object
+    }
+
+    pub(crate) fn enter(&self, py: Python<'py>) -> PyResult<Entered<'py>> {
         // SAFETY: attached, and `object` is a context.
         let status = unsafe { ffi::PyContext_Enter(self.object.as_ptr()) };
         if status != 0 {
@@ -86,7 +97,7 @@ impl<'py> Context<'py> {
 }
 
 /// Leaves the context when dropped.
-struct Entered<'py> {
+pub(crate) struct Entered<'py> {
     object: Bound<'py, PyAny>,
 }
 
@@ -105,7 +116,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static TYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = object.py();
     let class = TYPE.get_or_try_init(py, || {
@@ -170,8 +181,35 @@ impl Drop for Completing<'_> {
     }
 }
 
-/// A task's result as what its worker keeps. `flags` are the task's.
-pub fn outcome_of(result: &Bound<'_, PyAny>, flags: u8) -> Outcome<Object> {
+/// A task's result as what its worker keeps.
+pub fn outcome_of(worker: &Inner, run: &RunInfo<'_>, result: &Bound<'_, PyAny>) -> Outcome<Object> {
+    if run.flags & TaskSpec::ACTOR == 0 {
+        return outcome_of_value(result, run.flags);
+    }
+    let (py, life) = (result.py(), ActorLife { task: run.task, attempt: run.attempt });
+    match crate::actors::home::make(py, worker, life, run.key, result) {
+        Ok(outcome) => outcome,
+        Err(error) => outcome_of_error(py, worker, run.key, &error),
+    }
+}
+
+/// What of a run its outcome depends on.
+#[derive(Clone, Copy)]
+pub struct RunInfo<'a> {
+    pub task: TaskId,
+    pub attempt: Attempt,
+    pub key: &'a Key,
+    /// Of [`TaskSpec::WANTED`] and its like.
+    pub flags: u8,
+}
+
+impl<'a> RunInfo<'a> {
+    pub fn of(run: &'a StartedRun) -> Self {
+        Self { task: run.task, attempt: run.attempt, key: &run.key, flags: run.flags }
+    }
+}
+
+fn outcome_of_value(result: &Bound<'_, PyAny>, flags: u8) -> Outcome<Object> {
     let inline = codec::encode_inline(result, INLINE_BYTES).ok().flatten();
     if let Some(bytes) = &inline
         && is_plain(result)

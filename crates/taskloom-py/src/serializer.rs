@@ -4,7 +4,7 @@ use crate::codec::{self, Work, Writer};
 use crate::control;
 use crate::executor::start_coroutine;
 use crate::objects::Object;
-use crate::running::{self, Called, KEEP_ENCODED_BYTES};
+use crate::running::{self, Called, KEEP_ENCODED_BYTES, RunInfo};
 use crate::worker::Inner;
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
@@ -36,6 +36,7 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
                     error.write_unraisable(py, None);
                 }
             }
+            Job::StartActorThread => worker.start_actor_thread(py),
             Job::CollectGarbage => {
                 drop(worker.shell.take_garbage());
                 worker.forget_functions();
@@ -48,11 +49,13 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
 /// Calls a coroutine function of a task.
 fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Object>) {
     let run = (execution.run.task, execution.run.attempt);
-    let (started, key, flags) = (execution.started, execution.run.key.clone(), execution.run.flags);
+    let (started, key) = (execution.started, execution.run.key.clone());
     let watched = control::watched_key(worker, &key);
     control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
     let outcome = match running::call(py, worker, &execution, None) {
-        Ok(Called::Returned(value)) => running::outcome_of(&value, flags),
+        Ok(Called::Returned(value)) => {
+            running::outcome_of(worker, &RunInfo::of(&execution.run), &value)
+        }
         Ok(Called::Coroutine { coroutine, context }) => {
             match start_coroutine(py, worker, execution, &coroutine, &context) {
                 Ok(()) => return,
@@ -146,7 +149,7 @@ fn encode(
 }
 
 /// What cannot be pickled is a `TypeError` that names the type; its cause says why.
-fn encode_object(object: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
+pub fn encode_object(object: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
     codec::encode_value(object).map_err(|error| {
         let py = object.py();
         let class = object.get_type();

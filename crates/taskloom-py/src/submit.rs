@@ -1,5 +1,6 @@
 //! `submit`: one call, one task, one message.
 
+use crate::actors::CoreActor;
 use crate::client::{CoreClient, FUNCTIONS, new_batch};
 use crate::codec::{Dependencies, Writer, encode_call};
 use crate::functions::{Known, constant_of_pickle};
@@ -13,7 +14,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use taskloom_proto::Body;
 use taskloom_proto::client::TaskSpec;
-use taskloom_runtime::client::{FunctionSpec, Held};
+use taskloom_runtime::client::{Entry, FunctionSpec, Held};
 use taskloom_types::{FunctionId, Key};
 
 /// The futures inside arguments, each once, in the order in which they were met; and the large
@@ -32,6 +33,21 @@ impl<'a> FutureDeps<'a> {
         Self { client, held: Vec::new(), large: Vec::new(), functions }
     }
 
+    /// The position of an entry that is there already.
+    fn find(&self, entry: &Arc<Entry>) -> Option<u32> {
+        let is_same = |held: &Held| Arc::ptr_eq(held.entry(), entry);
+        // A short list is searched; in a long one a future may stand twice.
+        let from_end = self.held.iter().rev().take(32).position(is_same)?;
+        Some((self.held.len() - 1 - from_end) as u32)
+    }
+
+    fn add(&mut self, held: Held) -> u32 {
+        self.find(held.entry()).unwrap_or_else(|| {
+            self.held.push(held);
+            (self.held.len() - 1) as u32
+        })
+    }
+
     pub(crate) fn large_ids(&self) -> impl Iterator<Item = FunctionId> {
         self.large.iter().map(|large| large.id)
     }
@@ -48,16 +64,17 @@ impl<'a> FutureDeps<'a> {
 
 impl Dependencies for FutureDeps<'_> {
     fn is_dependency(&self, object: &Bound<'_, PyAny>) -> bool {
-        object.is_instance_of::<CoreFuture>()
+        object.is_instance_of::<CoreFuture>() || object.is_instance_of::<CoreActor>()
     }
 
     fn position(&mut self, object: &Bound<'_, PyAny>) -> PyResult<u32> {
+        if let Ok(actor) = object.cast::<CoreActor>() {
+            let held = actor.get().hold(self.client);
+            return Ok(self.add(held));
+        }
         let future = object.cast::<CoreFuture>()?.get();
-        let is_same = |held: &Held| Arc::ptr_eq(held.entry(), future.entry());
-        // A short list is searched; in a long one a future may stand twice.
-        let known = self.held.iter().rev().take(32).position(is_same);
-        if let Some(from_end) = known {
-            return Ok((self.held.len() - 1 - from_end) as u32);
+        if let Some(position) = self.find(future.entry()) {
+            return Ok(position);
         }
         future.live(object.py())?;
         self.held.push(self.client.hold(future)?);
@@ -189,7 +206,7 @@ fn send(
     let held = submission.add_call(key.clone(), hash, &known.spec);
     batch.tasks.push(TaskSpec {
         handle: held.entry().handle,
-        flags: flags(known),
+        flags: flags(known, call.options),
         key,
         spec_hash: hash,
         functions: (0..batch.functions.len() as u32).collect(),
@@ -207,7 +224,8 @@ fn prefix_of(call: &Call<'_, '_>, known: &Known, key: &Key) -> String {
     if call.key.is_some() { key.prefix() } else { known.prefix.to_string() }
 }
 
-pub(crate) fn flags(known: &Known) -> u8 {
+pub(crate) fn flags(known: &Known, options: Option<&Bound<'_, CoreOptions>>) -> u8 {
     let coroutine = if known.spec.is_coroutine { TaskSpec::COROUTINE } else { 0 };
-    TaskSpec::WANTED | coroutine
+    let is_actor = options.is_some_and(|options| options.get().is_actor);
+    TaskSpec::WANTED | coroutine | if is_actor { TaskSpec::ACTOR } else { 0 }
 }

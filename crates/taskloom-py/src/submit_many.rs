@@ -195,7 +195,7 @@ impl<'a, 'py> Mapping<'a, 'py> {
             let new = table.add_call(item.key.clone(), item.hash, &self.known.spec);
             batch.tasks.push(TaskSpec {
                 handle: new.entry().handle,
-                flags: flags(&self.known),
+                flags: flags(&self.known, self.call.options),
                 key: item.key,
                 order: order + position as u64,
                 spec_hash: item.hash,

@@ -220,6 +220,15 @@ impl Inner {
         }
     }
 
+    /// Starts a thread that runs actors, which the shell has counted.
+    pub fn start_actor_thread(self: &Arc<Self>, py: Python<'_>) {
+        let started = self.start_thread(py, "taskloom-actor", crate::actors::home::run_actors);
+        if let Err(error) = started {
+            self.shell.actors().thread_started();
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// Calls a client's function in a thread of its own.
     pub fn start_run_thread(
         self: &Arc<Self>,
@@ -247,7 +256,7 @@ pub fn context_variable<'py>(
     module.getattr(name)?.call_method1(intern!(py, "get"), (py.None(),))
 }
 
-fn set_context_variable<'py>(
+pub fn set_context_variable<'py>(
     py: Python<'py>,
     name: &Bound<'py, PyString>,
     value: Bound<'py, PyAny>,

@@ -2,11 +2,13 @@
 //!
 //! [`DataServer`] answers from a [`DataStore`]; [`DataClient`] asks, over one connection per
 //! address. Values are never copied on the way: they leave by vectored writes, and arrive as
-//! slices of the buffer that the socket was read into.
+//! slices of the buffer that the socket was read into. Calls of actors take the same way.
 
+mod calls;
 mod client;
 mod server;
 
+pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
 

@@ -1,7 +1,9 @@
 //! A client: what it submitted, what it holds, and what it has been told.
 
 use crate::sharing::{Asked, Sharing};
+use crate::workload::Behaviour;
 use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{Answer, Reply, SchedulerToClient};
 use taskloom_types::{ClientId, Handle, Key, TaskId, WorkerNo};
 
@@ -29,6 +31,10 @@ pub struct SimFuture {
     pub may_fail: bool,
     /// Whether it is, or needs, scattered data, which cannot be made again.
     pub needs_data: bool,
+    pub is_actor: bool,
+    /// It is an actor that goes with its worker, or needs an actor: that may be over when it is
+    /// needed again.
+    pub may_lose_actor: bool,
     /// It, or one that it needs, was asked for by key alone: nobody may ever submit that.
     pub desired: bool,
     /// It was made from a pickled future.
@@ -39,6 +45,13 @@ pub struct SimFuture {
     pub released: bool,
     /// Cancelled by this or another client: then the end is open.
     pub cancel_asked: bool,
+}
+
+/// An actor that a client watches, and what it heard last.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub key: Key,
+    pub news: Option<ActorNews>,
 }
 
 #[derive(Debug)]
@@ -56,6 +69,7 @@ pub struct SimClient {
     /// Requests without an answer, and for scattered values which future gets which.
     pub requests: BTreeMap<u64, Vec<Handle>>,
     pub sharing: Sharing,
+    pub watches: BTreeMap<u64, Watched>,
 }
 
 /// What a message makes the client do.
@@ -81,6 +95,7 @@ impl SimClient {
             functions: BTreeSet::new(),
             requests: BTreeMap::new(),
             sharing: Sharing::default(),
+            watches: BTreeMap::new(),
         }
     }
 
@@ -150,6 +165,12 @@ impl SimClient {
                     todo.push(Todo::Put { handles, answer: reply.answer });
                 }
             }
+            SchedulerToClient::ActorNews(news) => {
+                // One that it has stopped watching may still be told of.
+                if let Some(watch) = self.watches.get_mut(&news.number) {
+                    watch.news = Some(news);
+                }
+            }
             SchedulerToClient::Peer(_)
             | SchedulerToClient::Notice(_)
             | SchedulerToClient::Event(_)
@@ -196,6 +217,8 @@ impl SimFuture {
             other: None,
             may_fail: false,
             needs_data: false,
+            is_actor: false,
+            may_lose_actor: false,
             desired: false,
             unpickled: false,
             bound: true,
@@ -203,6 +226,12 @@ impl SimFuture {
             released: false,
             cancel_asked: false,
         }
+    }
+
+    /// What its task makes, when that is an actor.
+    pub fn note_actor(&mut self, behaviour: Behaviour) {
+        self.is_actor = matches!(behaviour, Behaviour::Actor | Behaviour::SavedActor);
+        self.may_lose_actor |= behaviour == Behaviour::Actor;
     }
 
     /// # Errors

@@ -3,9 +3,11 @@
 use crate::agenda::Happening;
 use crate::client::{Known, SimFuture};
 use crate::people::scattered_value;
+use crate::worker::SimWorker;
 use crate::world::World;
 use std::collections::BTreeSet;
 use taskloom_core::scheduler::{Action, Event};
+use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{
     Adapt, ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
     RunEverywhere, SchedulerToClient, WaitForWorkers,
@@ -117,12 +119,14 @@ impl World {
         self.scheduler.validate()?;
         self.check_clients()?;
         self.let_go_of_shared()?;
+        self.check_watches()?;
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for client in clients {
             self.release_some(client, 100);
         }
         self.live()?;
         self.check_nothing_is_left()?;
+        self.check_watches_are_over()?;
         let counters = self.scheduler.counters();
         self.report.stale_messages = counters.stale_messages;
         self.report.recomputed = counters.recomputed;
@@ -159,6 +163,12 @@ impl World {
             }
             // What all have released, and what went with its worker.
             Known::Cancelled(reason) if reason == "lost" => future.needs_data && is_data_lost,
+            Known::Erred(kind) if kind == "ActorLostError" => {
+                future.may_lose_actor
+                    || future.desired
+                    || future.unpickled
+                    || self.is_shared_key(&future.key)
+            }
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
             // Pickled when its task was gone already.
             Known::Cancelled(reason) if reason == "lost" && future.unpickled => {
@@ -179,6 +189,37 @@ impl World {
             };
         }
         future.check_end()
+    }
+
+    /// Whether the key has had several futures: then an earlier one may have ended the actor.
+    fn is_shared_key(&self, key: &Key) -> bool {
+        let all = self.clients.values().flat_map(|client| client.futures.values());
+        all.filter(|future| future.key == *key).count() > 1
+    }
+
+    /// Every watched actor lives where it is said to, or is said to be gone.
+    fn check_watches(&self) -> Result<(), String> {
+        let alive = self.clients.values().filter(|client| client.alive);
+        for (number, watch) in alive.flat_map(|client| &client.watches) {
+            let Some(news) = &watch.news else {
+                return Err(format!("watch {number} of {} was never answered", watch.key));
+            };
+            let mut addresses = self.workers.values().filter(|w| w.alive).map(SimWorker::address);
+            if news.state == ActorNews::ALIVE && !addresses.any(|a| a == news.address) {
+                return Err(format!("{} is said to live at {}", watch.key, news.address));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_watches_are_over(&self) -> Result<(), String> {
+        let alive = self.clients.values().filter(|client| client.alive);
+        for watch in alive.flat_map(|client| client.watches.values()) {
+            if watch.news.as_ref().is_none_or(|news| news.state != ActorNews::GONE) {
+                return Err(format!("{} is not said to be gone: {:?}", watch.key, watch.news));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a task is, or waits for, one that nobody has submitted.

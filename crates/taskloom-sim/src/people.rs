@@ -1,13 +1,14 @@
 //! What clients do: submit, release, cancel, scatter, ask.
 
 use crate::agenda::Happening;
-use crate::client::{Known, SimClient, SimFuture, Todo};
+use crate::client::{Known, SimClient, SimFuture, Todo, Watched};
 use crate::rng::mix;
 use crate::workload::{Behaviour, Call, Frame, Node, graph};
 use crate::world::{PastGraph, World};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use taskloom_core::scheduler::Event;
+use taskloom_proto::actor::{UnwatchActor, WatchActor};
 use taskloom_proto::client::{
     Answer, Cancel, ClientToScheduler, Collect, Deposit, Desire, FetchFailed, Functions, Handles,
     RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
@@ -87,7 +88,8 @@ impl World {
             83..=86 if self.trouble.scatter => self.scatter_some(client),
             87..=91 if self.trouble.collisions => self.submit_colliding(client),
             92..=93 => self.forget_functions(client),
-            94..=95 => self.ask_something(client),
+            94 => self.ask_something(client),
+            95 => self.watch_some(client),
             96..=98 => self.unpickle_one(client),
             _ => self.detach_some(client),
         }
@@ -133,14 +135,17 @@ impl World {
             for (_, input) in &inputs {
                 future.may_fail |= input.may_fail || input.cancel_asked;
                 future.needs_data |= input.needs_data;
+                future.may_lose_actor |= input.is_actor || input.may_lose_actor;
                 future.desired |= input.desired;
                 self.dependents.entry(input.key.clone()).or_default().insert(key.clone());
             }
             options.push(options_of(node));
+            future.note_actor(node.call.behaviour);
             let wanted = if node.wanted { TaskSpec::WANTED } else { 0 };
+            let actor = if node.call.makes_actor() { TaskSpec::ACTOR } else { 0 };
             specs.push(TaskSpec {
                 handle,
-                flags: wanted | TaskSpec::GRAPH,
+                flags: wanted | actor | TaskSpec::GRAPH,
                 key,
                 option: options.len() as u32 - 1,
                 order: position as u64,
@@ -239,6 +244,34 @@ impl World {
         };
         self.report.futures += 1;
         self.send_pieces(client, submission, vec![spec], &[TaskOptions::default()]);
+    }
+
+    /// Watches actors, and things that are none; doubts what it was told, or stops watching.
+    fn watch_some(&mut self, client: ClientId) {
+        let choice = self.rng.below(3);
+        let all = self.clients.values().flat_map(|client| client.futures.values());
+        let actors: Vec<Key> =
+            all.filter(|future| future.is_actor).map(|future| future.key.clone()).collect();
+        let key = self.rng.pick(&actors).cloned().unwrap_or_else(|| Key::from_text("none"));
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        let last = record.watches.last_key_value().map(|(number, watch)| (*number, watch.clone()));
+        let message = match (choice, last) {
+            (0, Some((number, _))) => {
+                record.watches.remove(&number);
+                ClientToScheduler::UnwatchActor(UnwatchActor { number })
+            }
+            (1, Some((number, Watched { key, news: Some(news) }))) => {
+                record.watches.insert(number, Watched { key: key.clone(), news: None });
+                ClientToScheduler::WatchActor(WatchActor { number, key, doubted: Some(news.actor) })
+            }
+            _ => {
+                record.last_request += 1;
+                let number = record.last_request;
+                record.watches.insert(number, Watched { key: key.clone(), news: None });
+                ClientToScheduler::WatchActor(WatchActor { number, key, doubted: None })
+            }
+        };
+        self.from_client(client, message);
     }
 
     /// Asks for keys that this or another client holds, or held.
@@ -478,6 +511,7 @@ fn can_fail(node: &Node) -> bool {
         }
         Behaviour::Hang | Behaviour::Stuck => true,
         Behaviour::Return | Behaviour::RescheduleOnce | Behaviour::Secede => false,
+        Behaviour::Actor | Behaviour::SavedActor | Behaviour::Restored => false,
     }
 }
 

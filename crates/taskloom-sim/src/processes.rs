@@ -4,8 +4,10 @@ use crate::agenda::Happening;
 use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
 use crate::workload::Behaviour;
 use crate::world::{SUPERVISOR, TTL_NS, World};
+use bytes::Bytes;
 use taskloom_core::scheduler::Event;
 use taskloom_core::worker::{FetchOutcome, Interrupt};
+use taskloom_proto::actor::{ActorLife, ActorSnapshot};
 use taskloom_proto::client::Closing;
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, WorkerExited};
 use taskloom_proto::worker::{
@@ -43,7 +45,7 @@ impl World {
         let resources = Amount::from_f64(gpus).filter(|amount| amount.0 > 0);
         let register = RegisterWorker {
             name: format!("worker-{name}"),
-            address: format!("sim://{number}"),
+            address: worker.address(),
             nthreads: nthreads as u32,
             resources: Resources::new(
                 resources.map(|amount| ("GPU".to_string(), amount)).into_iter().collect(),
@@ -293,6 +295,12 @@ impl World {
                 let size_bytes = thread.call.size_bytes;
                 if worker.rules.on_finished(task, attempt, size_bytes) {
                     worker.values.insert(task, value);
+                    if let Some(state) = thread.call.snapshot(value) {
+                        let actor = ActorLife { task, attempt };
+                        let state = Bytes::copy_from_slice(&state);
+                        let snapshot = ActorSnapshot { actor, number: 1, state };
+                        self.from_worker(number, WorkerToScheduler::ActorSnapshot(snapshot));
+                    }
                     self.report_done(number, task, attempt, size_bytes, duration_ns);
                 }
             }

@@ -84,6 +84,10 @@ impl SimWorker {
         }
     }
 
+    pub fn address(&self) -> String {
+        format!("sim://{}", self.number)
+    }
+
     /// Applies a message. `Closed` means that the scheduler wants the process to end.
     ///
     /// # Errors
@@ -127,7 +131,7 @@ impl SimWorker {
                 return Ok(vec![Effect::Called { request: call.request }]);
             }
             SchedulerToWorker::Close(_) => return Ok(vec![Effect::Closed]),
-            SchedulerToWorker::Registered(_) => {}
+            SchedulerToWorker::Registered(_) | SchedulerToWorker::SnapshotKept(_) => {}
         }
         Ok(self.effects())
     }

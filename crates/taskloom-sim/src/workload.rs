@@ -39,6 +39,12 @@ pub enum Behaviour {
     Hang,
     /// Never ends: its process must.
     Stuck,
+    /// Makes an actor, which is lost with its worker.
+    Actor,
+    /// Makes an actor, which is saved at once.
+    SavedActor,
+    /// Makes an actor from a snapshot: the identity is its value.
+    Restored,
 }
 
 impl Call {
@@ -53,6 +59,9 @@ impl Call {
             Behaviour::Secede => (6, 0),
             Behaviour::Hang => (7, 0),
             Behaviour::Stuck => (8, 0),
+            Behaviour::Actor => (9, 0),
+            Behaviour::SavedActor => (10, 0),
+            Behaviour::Restored => (11, 0),
         };
         let mut body = Body::new();
         body.extend_from_slice(&self.identity.to_le_bytes());
@@ -78,6 +87,9 @@ impl Call {
             (6, _) => Behaviour::Secede,
             (7, _) => Behaviour::Hang,
             (8, _) => Behaviour::Stuck,
+            (9, _) => Behaviour::Actor,
+            (10, _) => Behaviour::SavedActor,
+            (11, _) => Behaviour::Restored,
             _ => Behaviour::Return,
         };
         Self {
@@ -92,7 +104,23 @@ impl Call {
 
     /// The model of calling the function.
     pub fn value(&self, inputs: impl IntoIterator<Item = u64>) -> u64 {
+        if self.behaviour == Behaviour::Restored {
+            return self.identity;
+        }
         inputs.into_iter().fold(mix(self.identity), |hash, input| mix(hash ^ input.rotate_left(17)))
+    }
+
+    /// Whether the result is an actor.
+    pub fn makes_actor(&self) -> bool {
+        use Behaviour::{Actor, Restored, SavedActor};
+        matches!(self.behaviour, Actor | SavedActor | Restored)
+    }
+
+    /// What is kept of an actor of this value, if anything.
+    pub fn snapshot(&self, value: u64) -> Option<Body> {
+        let is_saved = matches!(self.behaviour, Behaviour::SavedActor | Behaviour::Restored);
+        let restored = Self { identity: value, behaviour: Behaviour::Restored, ..*self };
+        is_saved.then(|| restored.encode())
     }
 
     /// Hash of function and arguments, as clients send it.
@@ -140,6 +168,7 @@ pub struct Trouble {
     pub pauses: bool,
     pub restart: bool,
     pub retire: bool,
+    pub actors: bool,
     /// Tasks fail when no worker may run them for this long, in ms.
     pub no_worker_ms: Option<u64>,
     /// Locks, queues and other objects that clients share.
@@ -163,6 +192,7 @@ impl Trouble {
             pauses: rng.chance(20),
             restart: rng.chance(10),
             retire: rng.chance(15),
+            actors: rng.chance(35),
             no_worker_ms: rng.chance(10).then(|| rng.between(5, 60)),
             sharing: rng.chance(40),
         }
@@ -179,6 +209,8 @@ fn behaviour(rng: &mut Rng, trouble: Trouble) -> Behaviour {
         22..=27 if trouble.secede => Behaviour::Secede,
         28..=31 if trouble.timeouts => Behaviour::Hang,
         32..=33 if trouble.timeouts => Behaviour::Stuck,
+        34..=41 if trouble.actors => Behaviour::Actor,
+        42..=49 if trouble.actors => Behaviour::SavedActor,
         _ => Behaviour::Return,
     }
 }
@@ -238,7 +270,7 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut 
                 Behaviour::Stuck if gpu => Behaviour::Hang,
                 other => other,
             };
-            let call = Call {
+            let mut call = Call {
                 identity: *last_identity,
                 behaviour,
                 duration_us: 1 + rng.below(scale) as u32,
@@ -246,6 +278,10 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut 
                 gpu_percent: if gpu { [50, 100][rng.below(2) as usize] } else { 0 },
                 pinned: pinned.filter(|_| !others).map(|name| name as u8),
             };
+            if call.makes_actor() {
+                // The result is a proxy.
+                call.size_bytes = 8;
+            }
             let mut deps = inputs(rng, shape, position);
             deps.sort_unstable();
             deps.dedup();

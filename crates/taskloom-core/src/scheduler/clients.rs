@@ -67,6 +67,8 @@ impl Scheduler {
             ClientToScheduler::Subscribe(topics) => self.on_subscribe(client, topics),
             ClientToScheduler::Unsubscribe(topics) => self.on_unsubscribe(client, &topics),
             ClientToScheduler::Settle(settle) => self.on_settle(client, &settle),
+            ClientToScheduler::WatchActor(watch) => self.on_watch_actor(client, watch),
+            ClientToScheduler::UnwatchActor(watch) => self.actors.unwatch(client, watch.number),
         }
     }
 
@@ -103,6 +105,7 @@ impl Scheduler {
         self.forget_questions_of(client);
         self.forget_subscriptions_of(client);
         self.announce("remove-client", [("client", Value::from(record.name))]);
+        self.actors.forget_client(client);
     }
 
     pub(super) fn task_of(&self, client: ClientId, handle: Handle) -> Option<u32> {

@@ -8,6 +8,7 @@
 //! - `submit`, `clients`, `deposits`: what clients say; `workers`, `suspects`: what workers do,
 //!   and their end.
 //! - `attempts`, `interrupts`, `policies`: retries with pauses, runs beyond their limits.
+//! - `actors`: results that live on one worker; `scatter`: data that clients put there.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
 //! - `coordination`: locks, queues and other objects that programs share.
 //! - `replicas`: copies of results by order.
@@ -16,6 +17,7 @@
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
 mod adaptive;
+mod actors;
 mod attempts;
 mod clients;
 mod control;
@@ -197,6 +199,7 @@ pub struct Scheduler {
     task_logs: task_logs::TaskLogs,
     coordinator: coordination::Coordinator,
     deposits: deposits::Deposits,
+    actors: actors::Actors,
     /// Consequences that are still to be drawn; empty between events.
     steps: Vec<Step>,
     outbox: Outbox,
@@ -245,6 +248,7 @@ impl Scheduler {
             task_logs: task_logs::TaskLogs::default(),
             coordinator: coordination::Coordinator::default(),
             deposits: deposits::Deposits::default(),
+            actors: actors::Actors::default(),
             steps: Vec::new(),
             outbox: Outbox::default(),
             story: StoryBook::default(),
@@ -329,6 +333,7 @@ impl Scheduler {
             self.scatters.next_deadline(),
             self.coordinator.next_deadline(),
             self.deposits.next_deadline(),
+            self.actors.next_deadline(),
             self.next_no_worker_deadline(),
             self.steal_at,
         ];
@@ -356,6 +361,7 @@ impl Scheduler {
         self.lose_abandoned_scatters();
         self.end_overdue_coordination();
         self.end_overdue_deposits();
+        self.answer_doubts();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

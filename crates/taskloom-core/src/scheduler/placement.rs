@@ -51,7 +51,11 @@ impl Scheduler {
             return;
         }
         self.set_state(index, State::Queued);
-        match self.preferred_worker(index) {
+        let preferred = match self.is_actor(index) {
+            true => self.worker_for_actor(index),
+            false => self.preferred_worker(index),
+        };
+        match preferred {
             Some(slot) => self.push_to_worker(index, slot),
             None => self.push_to_class(index),
         }
@@ -66,6 +70,9 @@ impl Scheduler {
 
     fn push_to_class(&mut self, index: u32) {
         let entry = self.entry(index);
+        if self.is_actor(index) {
+            self.place_actor(index, WorkerSlot::NONE);
+        }
         let task = &mut self.tasks[index];
         task.queued_on = WorkerSlot::NONE;
         self.classes[task.class].queue.push(entry);
@@ -77,6 +84,9 @@ impl Scheduler {
     fn push_to_worker(&mut self, index: u32, slot: WorkerSlot) {
         let entry = self.entry(index);
         self.tasks[index].queued_on = slot;
+        if self.is_actor(index) {
+            self.place_actor(index, slot);
+        }
         self.workers[slot].queue.push(entry);
     }
 

@@ -38,11 +38,13 @@ pub enum Fault {
     DelayedForever,
     /// A run beyond its hard limit goes on.
     StuckIgnored,
+    /// An actor is not made again although there is a snapshot.
+    ActorStaysLost,
 }
 
 #[cfg(feature = "planted")]
 impl Fault {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::LateCopyStays,
         Self::AttemptIgnored,
         Self::RunAheadStays,
@@ -59,6 +61,7 @@ impl Fault {
         Self::TakenItemsComeBack,
         Self::DelayedForever,
         Self::StuckIgnored,
+        Self::ActorStaysLost,
     ];
 }
 

@@ -143,7 +143,10 @@ impl Scheduler {
     fn movable_from(&self, sender: WorkerSlot, asked: &BTreeSet<u32>, all: bool) -> Vec<u32> {
         let may_go = |index: &u32| {
             let task = &self.tasks[*index];
-            (all || asked.contains(index)) && task.waiters == 0 && task.state == State::Memory
+            (all || asked.contains(index))
+                && task.waiters == 0
+                && task.state == State::Memory
+                && !self.is_actor(*index)
         };
         let mut found: Vec<u32> =
             self.workers[sender].held.iter().copied().filter(may_go).collect();
@@ -189,7 +192,7 @@ impl Scheduler {
         let is_sole = |index: &u32| {
             let task = &self.tasks[*index];
             let stays = |holder: &WorkerSlot| !self.workers[*holder].leaving;
-            task.value.is_none() && !task.replicas.iter().any(stays)
+            !self.is_actor(*index) && task.value.is_none() && !task.replicas.iter().any(stays)
         };
         let mut sole: Vec<u32> = self.workers[slot].held.iter().copied().filter(is_sole).collect();
         if sole.is_empty() {

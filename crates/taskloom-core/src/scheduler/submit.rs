@@ -277,6 +277,10 @@ impl Scheduler {
         if task.kind == Kind::Unknown {
             return Found::New(index);
         }
+        if self.is_dead_actor(index) && self.make_way(index) {
+            return Found::New(self.insert_task(spec.key.clone()));
+        }
+        let task = &self.tasks[index];
         if task.spec_hash == spec.spec_hash {
             return Found::Same(index);
         }
@@ -290,7 +294,9 @@ impl Scheduler {
     /// key can be used for other work. Returns whether it does.
     pub(super) fn make_way(&mut self, index: u32) -> bool {
         let task = &self.tasks[index];
-        let is_lineage = task.state == State::Released && !task.is_needed();
+        let rests = task.state == State::Released
+            || (task.state == State::Erred && self.is_dead_actor(index));
+        let is_lineage = rests && !task.is_needed();
         if is_lineage {
             self.tasks.unname(index);
             self.tasks[index].marks |= mark::SHADOWED;
@@ -337,6 +343,9 @@ impl Scheduler {
         task.policy = policy;
         task.spec_hash = spec.spec_hash;
         task.body = spec.body;
+        if self.is_actor(index) {
+            self.add_actor(index);
+        }
         let broken = match (&deps, &functions) {
             (Err(missing), _) => Some(missing_input_error(&spec.key, missing)),
             (_, None) => Some(missing_function_error(&spec.key)),

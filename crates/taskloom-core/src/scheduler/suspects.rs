@@ -116,19 +116,23 @@ impl Scheduler {
         }
     }
 
-    /// Decides what becomes of the tasks that a lost worker had. They are in state processing.
-    pub(super) fn judge_lost_tasks(&mut self, slot: WorkerSlot) {
+    /// Decides what becomes of the tasks that a lost worker had. They are in state processing;
+    /// `lost_actors` lived there, and wait to hear how it ended.
+    pub(super) fn judge_lost_tasks(&mut self, slot: WorkerSlot, lost_actors: Executing) {
         let worker = &self.workers[slot];
         let (name, pid) = (worker.info.name.clone(), worker.info.pid);
         let address = worker.info.address.clone();
         let tasks = worker.processing.clone();
-        if worker.end_expected || tasks.is_empty() {
+        if worker.end_expected || (tasks.is_empty() && lost_actors.is_empty()) {
             tasks.iter().for_each(|task| self.try_again(*task));
+            let limbo = Limbo { name, address, pid, until: self.now, tasks: lost_actors };
+            let reason = ExitReason { kind: ExitKind::Requested, ..ExitReason::default() };
+            self.end_limbo(&limbo, &[], &reason);
             return;
         }
         let supervised = worker.info.supervised;
         let report = self.suspects.take_report(&name, pid);
-        let mut in_limbo = Executing::new();
+        let mut in_limbo = lost_actors;
         for task in tasks {
             // A task that waits for others runs no user code: it is nobody's murderer.
             let may_be_guilty = !self.tasks[task].has(mark::SECEDED);
@@ -169,6 +173,10 @@ impl Scheduler {
                 continue;
             }
             task.marks &= !mark::LIMBO;
+            if self.bury_actor(index, (&limbo.name, &limbo.address), reason) {
+                continue;
+            }
+            let task = &mut self.tasks[index];
             if blame && executing.contains(run) {
                 task.suspicions = task.suspicions.saturating_add(1);
                 if task.suspicions > self.config.allowed_failures {

@@ -104,6 +104,11 @@ impl Scheduler {
         if self.events.are_transitions_wanted {
             self.note_transition(index, from, to.name());
         }
+        if self.is_actor(index) && to != State::Memory {
+            // Made here, if anywhere; a queue says so itself.
+            let place = self.tasks[index].worker;
+            self.place_actor(index, place);
+        }
     }
 
     /// released → waiting, and on to queued when nothing is missing.
@@ -112,6 +117,10 @@ impl Scheduler {
         if task.state != State::Released || !task.is_needed() {
             return;
         }
+        if self.refuse_dead_actor(index) {
+            return;
+        }
+        let task = &self.tasks[index];
         match task.kind {
             Kind::Call => {}
             Kind::Data | Kind::Unknown if self.scatters.is_planned(index) => {}
@@ -212,6 +221,9 @@ impl Scheduler {
         self.add_replica(index, holder, size_bytes);
         self.keep_inline(index, value);
         self.let_go_of_inputs(index);
+        if self.is_actor(index) {
+            self.on_actor_made(index);
+        }
         self.tell_dependents(index);
         self.tell_wants(index);
         self.end_detached(index);
@@ -377,6 +389,15 @@ impl Scheduler {
 
     /// memory → released: all copies are dropped.
     fn release_result(&mut self, index: u32) {
+        self.drop_copies(index);
+        self.set_state(index, State::Released);
+        if self.is_actor(index) {
+            self.on_actor_released(index);
+        }
+    }
+
+    /// Frees a result wherever it is. The state is still to be set.
+    pub(super) fn drop_copies(&mut self, index: u32) {
         self.drop_inline(index);
         let replicas = std::mem::take(&mut self.tasks[index].replicas);
         let (id, size_bytes) = (self.tasks.id(index), self.tasks[index].size_bytes);
@@ -387,16 +408,34 @@ impl Scheduler {
                 self.outbox.free(worker, id);
             }
         }
-        self.set_state(index, State::Released);
     }
 
     /// The task is not needed and nothing depends on it: its slot is freed.
     fn forget(&mut self, index: u32) {
+        if self.is_actor(index) {
+            self.forget_actor(index);
+        }
+        self.drop_lineage(index);
         let task = &mut self.tasks[index];
-        let deps = std::mem::take(&mut task.deps);
         let (prefix, class, state, policy) = (task.prefix, task.class, task.state, task.policy);
         let functions = std::mem::take(&mut task.functions);
         self.coordinator.metadata.forget_task(&self.tasks[index].key);
+        self.state_counts[state as usize] -= 1;
+        if self.events.are_transitions_wanted {
+            self.note_transition(index, state, "forgotten");
+        }
+        self.tasks.remove(index);
+        self.prefixes.release(prefix);
+        self.policies.release(policy);
+        if self.classes.release(class) {
+            self.drop_class(class);
+        }
+        self.release_functions(&functions);
+    }
+
+    /// The task will not be made again: what it was made from is not kept for its sake.
+    pub(super) fn drop_lineage(&mut self, index: u32) {
+        let deps = std::mem::take(&mut self.tasks[index].deps);
         for dep in deps {
             let record = &mut self.tasks[dep];
             record.live_dependents -= 1;
@@ -413,17 +452,6 @@ impl Scheduler {
                 self.tasks[dep].dependents = dependents;
             }
         }
-        self.state_counts[state as usize] -= 1;
-        if self.events.are_transitions_wanted {
-            self.note_transition(index, state, "forgotten");
-        }
-        self.tasks.remove(index);
-        self.prefixes.release(prefix);
-        self.policies.release(policy);
-        if self.classes.release(class) {
-            self.drop_class(class);
-        }
-        self.release_functions(&functions);
     }
 
     /// processing → waiting: the worker shall not run it. What was sent ahead because of
@@ -484,6 +512,9 @@ impl Scheduler {
             }
         }
         self.tell_erred(index);
+        if self.is_actor(index) {
+            self.send_gone(index, &error);
+        }
         self.end_detached(index);
         if !self.tasks[index].is_needed() {
             self.steps.push(Step::Relax(index));

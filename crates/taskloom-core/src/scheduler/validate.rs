@@ -31,7 +31,8 @@ impl Scheduler {
         self.validate_clients()?;
         self.validate_coordination()?;
         self.validate_deposits()?;
-        self.validate_holds()
+        self.validate_holds()?;
+        self.validate_actors()
     }
 
     /// Per task: how many active tasks need it, and how many tasks of any state use it.

@@ -39,6 +39,8 @@ pub struct WorkerRecord {
     /// Tasks whose results it holds.
     pub held: Set<u32>,
     pub held_bytes: u64,
+    /// Actors that live here, or are on their way here.
+    pub actors: u32,
     pub functions: Set<FunctionNo>,
     /// Workers and their addresses that it has been told of.
     pub peers: Set<WorkerNo>,
@@ -74,6 +76,7 @@ impl WorkerRecord {
             queue: Queue::default(),
             held: Set::default(),
             held_bytes: 0,
+            actors: 0,
             functions: Set::default(),
             peers: Set::default(),
             classes: Vec::new(),

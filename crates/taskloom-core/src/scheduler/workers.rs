@@ -3,7 +3,7 @@
 use super::planted::Fault;
 use super::task::{Kind, State, mark};
 use super::transitions::Step;
-use super::worker_table::{WorkerRecord, WorkerSlot};
+use super::worker_table::{Executing, WorkerRecord, WorkerSlot};
 use super::{Action, Scheduler};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ impl Scheduler {
             WorkerToScheduler::Retracted(answer) => self.on_retracted(slot, &answer),
             WorkerToScheduler::Heartbeat(heartbeat) => self.on_heartbeat(slot, heartbeat),
             WorkerToScheduler::RunDone(done) => self.on_run_done(slot, done),
+            WorkerToScheduler::ActorSnapshot(snapshot) => self.on_actor_snapshot(slot, snapshot),
             WorkerToScheduler::RunEnded(run) => self.end_ghost(slot, run.task, run.attempt),
             WorkerToScheduler::LogEvent(event) => self.on_log_event(event),
             WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),
@@ -221,6 +222,10 @@ impl Scheduler {
 
     /// These workers did not give a result that they were said to hold.
     pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo]) {
+        if self.is_actor(index) {
+            // A proxy that does not arrive says nothing of the actor: that ends with its worker.
+            return;
+        }
         let replicas = &self.tasks[index].replicas;
         let is_holder = |slot: &WorkerSlot| replicas.contains(slot);
         let holders: SmallVec<[WorkerSlot; 2]> = asked
@@ -294,11 +299,17 @@ impl Scheduler {
         self.forget_copies_to(slot);
         let mut held: Vec<u32> = self.workers[slot].held.iter().copied().collect();
         held.sort_unstable();
+        let mut lost_actors = Executing::new();
         for index in held {
+            let was_home = self.is_actor(index) && self.lives_on(index, slot);
             self.remove_replica(index, slot);
-            self.lose_result(index);
+            if was_home {
+                self.lose_actor(index, &mut lost_actors);
+            } else {
+                self.lose_result(index);
+            }
         }
-        self.judge_lost_tasks(slot);
+        self.judge_lost_tasks(slot, lost_actors);
         self.spare.retain(|other| *other != slot);
         self.forget_scatters_to(slot);
         self.forget_run_on(slot);

@@ -277,6 +277,22 @@ pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, 
     Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
 }
 
+/// Reads what an actor is called with. `deps` are in the order of the call's list. Consumes the
+/// segments as [`decode_value`] does.
+///
+/// # Errors
+/// As [`decode_value`].
+pub fn decode_arguments<'py>(
+    py: Python<'py>,
+    segments: Vec<Bytes>,
+    deps: &[Py<PyAny>],
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    let mut segments = segments.into_iter();
+    let head = segments.next().ok_or_else(|| damaged("arguments without segments"))?;
+    let head = if segments.len() > 0 { Bytes::copy_from_slice(&head) } else { head };
+    Reader { py, rest: &head, segments, functions: &[], deps, steps: Vec::new() }.arguments(0)
+}
+
 /// A value in one segment, as [`super::encode_inline`] makes it.
 ///
 /// # Errors

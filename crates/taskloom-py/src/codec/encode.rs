@@ -407,6 +407,25 @@ impl Writer {
         self.pickle_head(pickled.head.as_bytes(), &writable)
     }
 
+    /// Arguments behind their number.
+    fn arguments(
+        &mut self,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        deps: &mut dyn Dependencies,
+    ) -> PyResult<()> {
+        for argument in args.iter() {
+            self.object(&argument, deps)?;
+        }
+        let Some(kwargs) = kwargs else { return self.start_keywords(0) };
+        self.start_keywords(kwargs.len())?;
+        for (name, value) in kwargs.iter() {
+            self.keyword(name.cast::<PyString>()?.to_str()?)?;
+            self.object(&value, deps)?;
+        }
+        Ok(())
+    }
+
     fn pickle_head(&mut self, pickle: &[u8], writable: &[u8]) -> PyResult<()> {
         self.counted(tag::PICKLE, pickle.len())?;
         self.out.extend_from_slice(&count(writable.len())?.to_le_bytes());
@@ -442,6 +461,20 @@ pub fn encode_value(object: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
     Ok(segments)
 }
 
+/// The arguments of a call as segments, as [`encode_value`] writes a value.
+pub fn encode_arguments(
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+    deps: &mut dyn Dependencies,
+) -> PyResult<Vec<Bytes>> {
+    let mut writer = Writer::segmented();
+    writer.start_arguments(args.len())?;
+    writer.arguments(args, kwargs, deps)?;
+    let mut segments = vec![Bytes::from(writer.out)];
+    segments.extend(writer.segments.unwrap_or_default());
+    Ok(segments)
+}
+
 /// The value in one piece of at most `limit` bytes, when that can be told without pickling:
 /// `None`, numbers, short text and bytes, and short containers of them.
 pub fn encode_inline(object: &Bound<'_, PyAny>, limit: usize) -> PyResult<Option<Bytes>> {
@@ -469,14 +502,5 @@ pub fn encode_call(
     deps: &mut dyn Dependencies,
 ) -> PyResult<()> {
     writer.start_call(0, args.len())?;
-    for argument in args.iter() {
-        writer.object(&argument, deps)?;
-    }
-    let Some(kwargs) = kwargs else { return writer.start_keywords(0) };
-    writer.start_keywords(kwargs.len())?;
-    for (name, value) in kwargs.iter() {
-        writer.keyword(name.cast::<PyString>()?.to_str()?)?;
-        writer.object(&value, deps)?;
-    }
-    Ok(())
+    writer.arguments(args, kwargs, deps)
 }

@@ -7,6 +7,7 @@
 //! - [`Writer`]: builds a body or a head; calls, containers and dependencies.
 //! - [`encode_value`], [`decode_value`]: a result or an argument as segments.
 //! - [`encode_call`], [`decode_body`]: a task.
+//! - [`encode_arguments`], [`decode_arguments`]: what an actor is called with.
 //! - [`encode_error`], [`decode_error`]: an exception.
 
 mod broadcast;
@@ -17,8 +18,11 @@ mod errors;
 mod pickle;
 mod scan;
 
-pub use decode::{Work, decode_body, decode_small, decode_value};
-pub use encode::{Dependencies, NoDependencies, Writer, encode_call, encode_inline, encode_value};
+pub use decode::{Work, decode_arguments, decode_body, decode_small, decode_value};
+pub use encode::{
+    Dependencies, NoDependencies, Writer, encode_arguments, encode_call, encode_inline,
+    encode_value,
+};
 pub use errors::{decode_error, encode_error};
 pub use pickle::{dumps as pickle_dumps, loads as pickle_loads};
 

@@ -45,6 +45,8 @@ pub struct GraphSubmission<'a, 'py> {
     pub wanted: &'a Bound<'py, PyList>,
     /// All options that occur; the first are those of keys that `option_of` does not name.
     pub options: Vec<TaskOptions>,
+    /// For each of `options`, whether the results are actors.
+    pub are_actors: Vec<bool>,
     /// Key to position in `options`.
     pub option_of: &'a Bound<'py, PyDict>,
     pub fifo_us: u64,
@@ -243,12 +245,13 @@ impl<'a> Sender<'a> {
             let node = lowering.node(number);
             let option = option_of(node, submission)?;
             let lowered = lowering.task(number)?;
-            let is_coroutine = lowered
-                .root_function
-                .and_then(|id| lowering.session.functions.get(&id))
-                .is_some_and(|spec| spec.is_coroutine);
+            let root = lowered.root_function.and_then(|id| lowering.session.functions.get(&id));
+            let is_coroutine = root.is_some_and(|spec| spec.is_coroutine);
+            let is_actor = submission.are_actors.get(option as usize) == Some(&true);
+            let flags = if is_coroutine { TaskSpec::COROUTINE } else { 0 }
+                | if is_actor { TaskSpec::ACTOR } else { 0 };
             let node = lowering.node(number);
-            self.add(node, number, order as u64, option, is_coroutine, lowered)?;
+            self.add(node, number, order as u64, option, flags, lowered)?;
             let is_last = order + 1 == sequence.len();
             let is_full = self.piece.tasks.len() >= PIECE || self.piece.size_bytes >= PIECE_BYTES;
             if is_last || is_full {
@@ -267,17 +270,12 @@ impl<'a> Sender<'a> {
         number: u32,
         order: u64,
         option: u32,
-        is_coroutine: bool,
+        flags: u8,
         lowered: Lowered,
     ) -> PyResult<()> {
         let key = encode_key(&node.key)?;
-        let mut flags = TaskSpec::GRAPH;
-        if node.wanted {
-            flags |= TaskSpec::WANTED;
-        }
-        if is_coroutine {
-            flags |= TaskSpec::COROUTINE;
-        }
+        let wanted = if node.wanted { TaskSpec::WANTED } else { 0 };
+        let flags = flags | TaskSpec::GRAPH | wanted;
         let prefix = self.prefixes.of(&node.key, &key);
         if lowered.body.len() > LARGEST_TASK {
             return Err(PyValueError::new_err(format!(

@@ -31,12 +31,17 @@ impl Sink<SchedulerToClient> for Inbox {
     fn deliver(&self, messages: &mut Vec<SchedulerToClient>) {
         let Some(client) = self.client.upgrade() else { return messages.clear() };
         let mut fired = self.fired.lock();
+        let mut news = Vec::new();
         {
             let mut table = client.table.lock();
             for message in messages.drain(..) {
-                apply(&client, &mut table, message, &mut fired);
+                match message {
+                    SchedulerToClient::ActorNews(actor) => news.push(actor),
+                    message => apply(&client, &mut table, message, &mut fired),
+                }
             }
         }
+        news.into_iter().for_each(|actor| client.on_actor_news(actor));
         for (wait, failed) in fired.drain(..) {
             wait.count_down(failed);
         }
@@ -96,8 +101,8 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
         SchedulerToClient::Reply(reply) => on_reply(table, reply, fired),
         SchedulerToClient::Notice(notice) => client.add_notice(Notice::Message(notice.message)),
         SchedulerToClient::Event(news) => client.events.add(news),
-        // The connection's end follows, and brings the reason again.
-        SchedulerToClient::Closing(_) => {}
+        // The connection's end follows, and brings the reason again. News are the caller's.
+        SchedulerToClient::Closing(_) | SchedulerToClient::ActorNews(_) => {}
     }
 }
 

@@ -5,7 +5,9 @@
 //! - [`Wait`], [`Mailbox`]: how callers learn that something is complete.
 //! - [`Submission`]: the only way to give the scheduler work.
 //! - [`Gather`], [`Scatter`]: values from and to workers.
+//! - [`ActorLink`]: calls of an actor.
 
+mod actors;
 mod coordination;
 mod entry;
 mod events;
@@ -19,6 +21,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use actors::{ActorLink, CallOutcome, PendingCall};
 pub use entry::{Cancellation, Entry, Held, Outcome};
 pub use gather::{Gather, Gathered};
 pub use scatter::{Scatter, ScatterItem};
@@ -117,6 +120,7 @@ pub struct Client {
     closed: Mutex<Option<String>>,
     is_closed: AtomicBool,
     data: DataClient,
+    actors: Mutex<actors::Links>,
     io: Arc<IoThread>,
     strict: bool,
     /// Which run of which scheduler it is connected to; 0 before.
@@ -143,6 +147,7 @@ impl Client {
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             data: DataClient::new(io.clone(), config.token.clone()),
+            actors: Mutex::default(),
             io: io.clone(),
             strict: config.strict,
             epoch: AtomicU64::new(0),
@@ -456,6 +461,7 @@ impl Client {
             waits.extend(entry.set(Outcome::Cancelled(why.clone())));
         }
         waits.iter().for_each(|wait| wait.count_down(true));
+        self.fail_actor_calls(reason);
         for question in questions {
             let waits = question.set(Answer::failed("closed", reason));
             waits.iter().for_each(|wait| wait.count_down(true));

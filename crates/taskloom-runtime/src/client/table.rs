@@ -9,7 +9,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use taskloom_types::{FunctionId, Handle, Key, WorkerNo};
 
-type Map<K, V> = HashMap<K, V, FixedState>;
+pub(super) type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// The scheduler keeps so many functions for this client; older ones are sent again when used.
 const KNOWN_FUNCTIONS: usize = 10_000;

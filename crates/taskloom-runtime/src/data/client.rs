@@ -1,5 +1,6 @@
 //! The asking side of the data plane.
 
+use super::calls::PendingCall;
 use super::take_segments;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use taskloom_net::framed::Bounds;
 use taskloom_net::{Address, Channel, ConnectError, ConnectOptions, Framed, Protocol, connect};
 use taskloom_proto::ErrorInfo;
+use taskloom_proto::actor::ActorReply;
 use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
@@ -111,7 +113,7 @@ impl DataClient {
         }
     }
 
-    fn ask(&self, address: &str, mut pending: Pending) {
+    pub(super) fn ask(&self, address: &str, mut pending: Pending) {
         // A peer that ended a moment ago refuses; then a new connection is made.
         for _ in 0..2 {
             let Some(peer) = self.peer(address) else { break };
@@ -261,9 +263,9 @@ impl Peer {
     fn on_fetched(&self, reply: FetchReply, data: Bytes) -> Result<(), String> {
         let pending = match self.take(reply.request)? {
             Pending::Fetch(fetch) => fetch,
-            Pending::Put(put) => {
-                self.restore(reply.request, Pending::Put(put));
-                return Err("a fetch's answer to a put".into());
+            other => {
+                self.restore(reply.request, other);
+                return Err("a fetch's answer to something else".into());
             }
         };
         self.merge(reply, data, pending)
@@ -304,21 +306,36 @@ impl Peer {
                 });
                 Ok(())
             }
-            fetch @ Pending::Fetch(_) => {
-                self.restore(reply.request, fetch);
-                Err("a put's answer to a fetch".into())
+            other => {
+                self.restore(reply.request, other);
+                Err("a put's answer to something else".into())
+            }
+        }
+    }
+
+    fn on_called(&self, reply: ActorReply, data: Bytes) -> Result<(), String> {
+        let request = reply.request;
+        match self.take(request)? {
+            Pending::Call(call) => call.answer(reply, data).map_err(|(call, reason)| {
+                self.restore(request, Pending::Call(call));
+                reason
+            }),
+            other => {
+                self.restore(request, other);
+                Err("an actor's answer to something else".into())
             }
         }
     }
 }
 
 /// A question without its whole answer.
-enum Pending {
+pub(super) enum Pending {
     Fetch(PendingFetch),
     Put(PendingPut),
+    Call(PendingCall),
 }
 
-struct PendingFetch {
+pub(super) struct PendingFetch {
     tasks: Vec<TaskId>,
     answers: Vec<Option<Fetched>>,
     /// Positions that have no answer yet, in the order of the question under way.
@@ -326,7 +343,7 @@ struct PendingFetch {
     on_reply: FetchCallback,
 }
 
-struct PendingPut {
+pub(super) struct PendingPut {
     task: TaskId,
     size_bytes: u64,
     /// `None` once sent.
@@ -349,6 +366,7 @@ impl Pending {
                 let message = PeerMessage::Put(Put { request, task, size_bytes, segments });
                 send(channel, &message, data);
             }
+            Self::Call(call) => call.send(request, channel),
         }
     }
 
@@ -356,11 +374,12 @@ impl Pending {
         match self {
             Self::Fetch(fetch) => (fetch.on_reply)(Err(error)),
             Self::Put(put) => (put.on_reply)(Err(error)),
+            Self::Call(call) => call.fail(error),
         }
     }
 }
 
-fn send(channel: &Channel, message: &PeerMessage, data: Vec<Bytes>) {
+pub(super) fn send(channel: &Channel, message: &PeerMessage, data: Vec<Bytes>) {
     let length = data.iter().map(|segment| segment.len() as u64).sum();
     channel.queue(|queue| {
         queue.append(|out| write_frame(out, message.kind(), length, |out| message.write_body(out)));
@@ -423,7 +442,10 @@ impl Protocol<Io> for Asking {
         match message.map_err(|error| error.to_string())? {
             PeerMessage::FetchReply(reply) => self.peer.on_fetched(reply, frame.data),
             PeerMessage::PutReply(reply) => self.peer.on_put_done(reply),
-            PeerMessage::Fetch(_) | PeerMessage::Put(_) => Err("a question to an asker".into()),
+            PeerMessage::ActorReply(reply) => self.peer.on_called(reply, frame.data),
+            PeerMessage::Fetch(_) | PeerMessage::Put(_) | PeerMessage::ActorCall(_) => {
+                Err("a question to an asker".into())
+            }
         }
     }
 

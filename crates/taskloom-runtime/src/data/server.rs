@@ -1,5 +1,6 @@
 //! The serving side of the data plane.
 
+use super::calls::{ActorRequest, CallReplier};
 use super::take_segments;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use taskloom_net::framed::Bounds;
 use taskloom_net::listener::Service;
 use taskloom_net::{Address, Channel, ListenError, ListenOptions, Listener, Protocol, Remote};
 use taskloom_proto::ErrorInfo;
+use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
@@ -24,6 +26,8 @@ pub trait DataStore: Send + Sync {
     fn fetch(&self, tasks: Vec<TaskId>, reply: FetchReplier);
     /// Takes a scattered value of `size_bytes` as estimated by its sender.
     fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier);
+    /// Calls an actor that lives here. Those that come over one connection begin in its order.
+    fn call(&self, actor: ActorLife, request: ActorRequest, reply: CallReplier);
 }
 
 /// A store's answer about one task.
@@ -228,6 +232,16 @@ impl Serving {
         self.store.put(put.task, put.size_bytes, segments, reply);
         Ok(())
     }
+
+    fn call(&self, channel: &Arc<Channel>, call: ActorCall, mut data: Bytes) -> Result<(), String> {
+        let segments = take_segments(&mut data, &call.segments);
+        let segments = segments.filter(|_| data.is_empty());
+        let segments = segments.ok_or("the arguments' segments do not match the data")?;
+        let reply = CallReplier::new(channel.clone(), call.request);
+        let ActorCall { actor, kind, name, deps, .. } = call;
+        self.store.call(actor, ActorRequest { kind, name, deps, segments }, reply);
+        Ok(())
+    }
 }
 
 impl Protocol<Io> for Serving {
@@ -245,7 +259,8 @@ impl Protocol<Io> for Serving {
         match message.map_err(|error| error.to_string())? {
             PeerMessage::Fetch(fetch) => self.fetch(channel, fetch),
             PeerMessage::Put(put) => self.put(channel, put, frame.data)?,
-            PeerMessage::FetchReply(_) | PeerMessage::PutReply(_) => {
+            PeerMessage::ActorCall(call) => self.call(channel, call, frame.data)?,
+            PeerMessage::FetchReply(_) | PeerMessage::PutReply(_) | PeerMessage::ActorReply(_) => {
                 return Err("an answer to nothing".into());
             }
         }

@@ -1,6 +1,7 @@
 //! The executor threads' side: take a run, end it, leave the slot and come back.
 
 use super::WorkerShell;
+use super::jobs::Job;
 use super::state::{Execution, Outcome, Phase, State};
 use super::values::{LocalObject, Value};
 use parking_lot::MutexGuard;
@@ -161,6 +162,9 @@ impl<O: LocalObject> WorkerShell<O> {
         drop(state);
         self.run_fetches(effects.fetches);
         effects.jobs.into_iter().for_each(|job| self.jobs.push(job));
+        if !effects.ended.is_empty() {
+            self.jobs.push(Job::CollectGarbage);
+        }
         self.arm_deadline(now, deadline);
         urgent
     }

@@ -6,14 +6,15 @@ use super::jobs::{Job, Serve};
 use super::state::{Fetch, Phase, State};
 use super::values::{LocalObject, Servable, Value};
 use crate::data::{
-    DataStore, FetchError, FetchOutcome as Answer, FetchReplier, Fetched, PutReplier, StoredItem,
-    StoredValue,
+    ActorRequest, CallReplier, DataStore, FetchError, FetchOutcome as Answer, FetchReplier,
+    Fetched, PutReplier, StoredItem, StoredValue,
 };
 use crate::link::Sink;
 use bytes::Bytes;
 use std::time::Duration;
 use taskloom_core::worker::FetchOutcome;
 use taskloom_proto::ErrorInfo;
+use taskloom_proto::actor::ActorLife;
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_types::{Nanos, TaskId, WorkerNo};
 
@@ -23,11 +24,13 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         let mut state = self.state.lock();
         let mut registered = None;
         let mut closing = None;
+        let mut kept = Vec::new();
         for message in messages.drain(..) {
             match message {
                 SchedulerToWorker::Registered(welcome) => registered = Some(welcome),
                 SchedulerToWorker::Close(close) => closing = Some(close.reason),
                 SchedulerToWorker::Run(call) => self.jobs.push(Job::Run(call)),
+                SchedulerToWorker::SnapshotKept(snapshot) => kept.push(snapshot),
                 message => Self::apply(&mut state, now, message),
             }
         }
@@ -39,6 +42,7 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         }
         state.hand_over_garbage(&self.jobs);
         self.release(state, now);
+        kept.iter().for_each(|snapshot| self.actors.on_kept(snapshot.actor, snapshot.number));
         if let Some(welcome) = registered {
             self.start_heartbeat(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
         }
@@ -75,6 +79,7 @@ impl<O: LocalObject> WorkerShell<O> {
             // The caller's.
             SchedulerToWorker::Registered(_)
             | SchedulerToWorker::Run(_)
+            | SchedulerToWorker::SnapshotKept(_)
             | SchedulerToWorker::Close(_) => {}
         }
     }
@@ -181,6 +186,12 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
         self.release(state, now);
         self.flush_if_urgent();
         reply.reply(Ok(()));
+    }
+
+    fn call(&self, actor: ActorLife, request: ActorRequest, reply: CallReplier) {
+        if self.actors.call(actor, request, reply) {
+            self.jobs.push(Job::StartActorThread);
+        }
     }
 }
 

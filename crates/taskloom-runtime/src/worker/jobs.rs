@@ -21,6 +21,8 @@ pub enum Job {
     Interrupt(TaskId, Attempt, Interrupt),
     /// Start an executor thread; it is counted already.
     StartExecutor,
+    /// Start a thread that runs actors; it is counted already.
+    StartActorThread,
     /// Objects wait to be dropped: [`super::WorkerShell::take_garbage`].
     CollectGarbage,
     /// Values wait in the serializer's queue and it is not known whether a thread serves it.

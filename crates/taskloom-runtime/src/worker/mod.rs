@@ -3,6 +3,7 @@
 //!
 //! - [`execute`]: executor threads take runs and end them, one lock each.
 //! - [`inbound`]: the scheduler's messages, peers' requests and answers.
+//! - [`actors`]: objects that live here and are called from anywhere.
 //! - [`values`]: what is here, as objects or as bytes.
 //! - [`slots`], [`outbox`], [`jobs`]: who may run, what is to be sent, what needs the language.
 //! - [`logs`]: what tasks write.
@@ -11,6 +12,7 @@
 //! No lock is held while a thread waits for the language, so heartbeats and data are served
 //! while a task holds it.
 
+mod actors;
 mod execute;
 mod inbound;
 mod jobs;
@@ -24,9 +26,11 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use actors::{ActorTurn, Actors, LiveActor, Turn, TurnEnd};
 pub use execute::{Next, Seat, Seceded};
 pub use jobs::{Job, JobQueue, Serve};
 pub use state::{End, Execution, Outcome, Phase};
+pub use taskloom_core::worker::StartedRun;
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};
 
 use crate::data::{DataClient, DataServer, DataStore};
@@ -40,6 +44,7 @@ use state::State;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use taskloom_net::{ConnectError, ConnectOptions, ListenError, ListenOptions};
+use taskloom_proto::actor::ActorSnapshot;
 use taskloom_proto::client::Closing;
 use taskloom_proto::handshake::Token;
 use taskloom_proto::worker::{
@@ -113,19 +118,21 @@ pub struct WorkerShell<O: LocalObject> {
     jobs: JobQueue<Job>,
     logs: logs::TaskLogs,
     to_serialize: JobQueue<Serve<O>>,
+    actors: Arc<Actors<O>>,
     on_closed: Mutex<Option<OnClosed>>,
 }
 
 impl<O: LocalObject> WorkerShell<O> {
     #[must_use]
     pub fn new(config: WorkerConfig, io: Arc<IoThread>, token: Token) -> Arc<Self> {
+        let actors = Arc::new(Actors::default());
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             origin: Instant::now(),
             peers: DataClient::new(io.clone(), token.clone()),
             io,
             token,
-            state: Mutex::new(State::new(config.nthreads.max(1))),
+            state: Mutex::new(State::new(config.nthreads.max(1), actors.clone())),
             config,
             work_is_here: Condvar::new(),
             slot_is_free: Condvar::new(),
@@ -139,6 +146,7 @@ impl<O: LocalObject> WorkerShell<O> {
             jobs: JobQueue::default(),
             logs: logs::TaskLogs::default(),
             to_serialize: JobQueue::default(),
+            actors,
             on_closed: Mutex::new(None),
         })
     }
@@ -270,6 +278,18 @@ impl<O: LocalObject> WorkerShell<O> {
         self.state.lock().values.get(&task).cloned()
     }
 
+    /// The actors that live here.
+    #[must_use]
+    pub fn actors(&self) -> &Actors<O> {
+        &self.actors
+    }
+
+    /// Sends an actor's snapshot to the scheduler.
+    pub fn send_snapshot(&self, snapshot: ActorSnapshot) {
+        self.state.lock().outbox.push(WorkerToScheduler::ActorSnapshot(snapshot));
+        self.flush();
+    }
+
     #[must_use]
     pub fn jobs(&self) -> &JobQueue<Job> {
         &self.jobs
@@ -383,6 +403,7 @@ impl<O: LocalObject> WorkerShell<O> {
         }
         self.peers.close();
         drop(self.server.lock().take());
+        self.end_actors();
         self.wake_all();
         // Requests of peers are answered by being dropped; objects in them are not: the queue's
         // threads take those.
@@ -391,6 +412,18 @@ impl<O: LocalObject> WorkerShell<O> {
         if let Some(callback) = callback {
             callback(reason);
         }
+    }
+
+    /// Ends all actors: what was asked of them is answered by being dropped.
+    fn end_actors(&self) {
+        let ended = self.actors.end_all();
+        let mut state = self.state.lock();
+        for ended in &ended {
+            let object = ended.object.clone();
+            state.garbage.push(Value::Object { object, encoded: None });
+        }
+        drop(state);
+        drop(ended);
     }
 
     fn wake_all(&self) {

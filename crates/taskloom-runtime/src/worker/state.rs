@@ -1,5 +1,6 @@
 //! What the worker's one lock guards, and how actions of the rules are carried out on it.
 
+use super::actors::{Actors, Ended};
 use super::jobs::{Job, JobQueue};
 use super::outbox::Outbox;
 use super::slots::Slots;
@@ -8,9 +9,11 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+use std::sync::Arc;
 use taskloom_core::worker::{Action, Config, StartedRun, Worker};
-use taskloom_proto::ErrorInfo;
+use taskloom_proto::actor::ActorLife;
 use taskloom_proto::worker::{TaskDone, WorkerFunction};
+use taskloom_proto::{ErrorInfo, SmallBytes};
 use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
 
 pub(super) type Map<K, V> = HashMap<K, V, RandomState>;
@@ -53,6 +56,12 @@ pub enum Outcome<O> {
         /// As estimated.
         size_bytes: u64,
     },
+    /// An object that lives here from now on.
+    Actor {
+        object: O,
+        /// The encoded proxy: the task's value.
+        proxy: SmallBytes,
+    },
     Error(ErrorInfo),
     /// It raised `Reschedule`.
     Rescheduled,
@@ -71,20 +80,29 @@ pub(super) struct State<O> {
     /// What only a thread that knows the language may drop.
     pub(super) garbage: Vec<Value<O>>,
     pub(super) phase: Phase,
+    pub(super) actors: Arc<Actors<O>>,
     /// Whether a flush by the IO thread is on its way.
     pub(super) tick_armed: bool,
     /// Runs that hold a slot; as many as slots at most.
     in_slots: Vec<(TaskId, Attempt)>,
     actions: Vec<Action>,
-    effects: Effects,
+    effects: Effects<O>,
 }
 
 /// What remains to be done without the lock.
-#[derive(Default)]
-pub(super) struct Effects {
+pub(super) struct Effects<O> {
     pub(super) fetches: Vec<Fetch>,
+    /// Actors whose callers hear of their end when these are dropped. Their objects are among the
+    /// garbage too.
+    pub(super) ended: Vec<Ended<O>>,
     /// Jobs for the service thread.
     pub(super) jobs: Vec<Job>,
+}
+
+impl<O> Default for Effects<O> {
+    fn default() -> Self {
+        Self { fetches: Vec::new(), ended: Vec::new(), jobs: Vec::new() }
+    }
 }
 
 /// A request to a peer, to be made without the lock.
@@ -95,7 +113,7 @@ pub(super) struct Fetch {
 }
 
 impl<O: LocalObject> State<O> {
-    pub(super) fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize, actors: Arc<Actors<O>>) -> Self {
         Self {
             core: Worker::new(Config::default()),
             values: Map::default(),
@@ -105,6 +123,7 @@ impl<O: LocalObject> State<O> {
             slots: Slots::new(slots),
             garbage: Vec::new(),
             phase: Phase::Starting,
+            actors,
             tick_armed: false,
             in_slots: Vec::new(),
             actions: Vec::new(),
@@ -117,7 +136,7 @@ impl<O: LocalObject> State<O> {
     }
 
     /// Carries out what the rules asked for. Call before the lock is released.
-    pub(super) fn settle(&mut self, now: Nanos) -> Effects {
+    pub(super) fn settle(&mut self, now: Nanos) -> Effects<O> {
         if self.core.has_actions() {
             let mut actions = std::mem::take(&mut self.actions);
             self.core.drain_actions(&mut actions);
@@ -156,6 +175,11 @@ impl<O: LocalObject> State<O> {
             Action::DropValue(task) => {
                 if let Some(value) = self.values.remove(&task) {
                     self.discard(value);
+                }
+                if let Some(ended) = self.actors.end(task) {
+                    let object = ended.object.clone();
+                    self.garbage.push(Value::Object { object, encoded: None });
+                    self.effects.ended.push(ended);
                 }
             }
             Action::Abandoned { task, attempt } => self.abandon(task, attempt),
@@ -225,6 +249,18 @@ impl<O: LocalObject> State<O> {
                     self.outbox.push_done(now, done);
                 } else {
                     self.discard(value);
+                }
+            }
+            Outcome::Actor { object, proxy } => {
+                let size_bytes = proxy.len() as u64;
+                if self.core.on_finished(task, attempt, size_bytes) {
+                    self.actors.insert(ActorLife { task, attempt }, object);
+                    self.store(task, Value::Scalar(proxy.clone()));
+                    let value = Some(proxy);
+                    let done = TaskDone { task, attempt, size_bytes, duration_ns, value };
+                    self.outbox.push_done(now, done);
+                } else {
+                    self.garbage.push(Value::Object { object, encoded: None });
                 }
             }
             Outcome::Error(error) => self.core.on_erred(task, attempt, duration_ns, error),

@@ -120,7 +120,9 @@ pub enum Use<O> {
 }
 
 impl<O: LocalObject> Received<O> {
-    fn new(segments: Vec<Bytes>) -> Self {
+    /// Not decoded yet.
+    #[must_use]
+    pub fn new(segments: Vec<Bytes>) -> Self {
         Self { state: Mutex::new(Decoding::Encoded(segments)), decoded: Condvar::new() }
     }
 

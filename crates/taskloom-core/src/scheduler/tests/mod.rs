@@ -6,6 +6,7 @@ mod task;
 mod words;
 
 mod adaptive;
+mod actors;
 mod attempts;
 mod cancel;
 mod collisions;

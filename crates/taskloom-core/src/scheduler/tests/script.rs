@@ -5,6 +5,7 @@ use super::words::Words;
 use super::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::actor::*;
 use taskloom_proto::client::*;
 use taskloom_proto::policy::StuckRun;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
@@ -379,6 +380,27 @@ impl Script {
         self.say(client, ClientToScheduler::FetchFailed(failed))
     }
 
+    pub fn watch(&mut self, client: &str, key: &str) -> Vec<String> {
+        self.watch_with(client, key, None)
+    }
+
+    /// The client could not reach the life of an actor that was made there.
+    pub fn doubt(&mut self, client: &str, worker: &str, key: &str) -> Vec<String> {
+        let TaskAttempt { task, attempt } = self.run(worker, key);
+        self.watch_with(client, key, Some(ActorLife { task, attempt }))
+    }
+
+    fn watch_with(&mut self, client: &str, key: &str, doubted: Option<ActorLife>) -> Vec<String> {
+        let number = self.words.watch(key);
+        let watch = WatchActor { number, key: Key::from_text(key), doubted };
+        self.say(client, ClientToScheduler::WatchActor(watch))
+    }
+
+    pub fn unwatch(&mut self, client: &str, key: &str) -> Vec<String> {
+        let number = self.words.watch(key);
+        self.say(client, ClientToScheduler::UnwatchActor(UnwatchActor { number }))
+    }
+
     /// Asks; the lines of all that was sent by it, the answer among them.
     pub fn request(&mut self, client: &str, question: Question) -> Vec<String> {
         self.last_request += 1;
@@ -533,6 +555,19 @@ impl Script {
         self.report(worker, WorkerToScheduler::Retracted(Retracted { task, attempt, given_back }))
     }
 
+    /// The worker keeps the state of an actor that lives there safe.
+    pub fn saves(&mut self, worker: &str, key: &str, number: u64) -> Vec<String> {
+        let run = self.run(worker, key);
+        self.saves_as(worker, run, number)
+    }
+
+    pub fn saves_as(&mut self, worker: &str, run: TaskAttempt, number: u64) -> Vec<String> {
+        let actor = ActorLife { task: run.task, attempt: run.attempt };
+        let state = Bytes::from(format!("snapshot {number}"));
+        let snapshot = ActorSnapshot { actor, number, state };
+        self.report(worker, WorkerToScheduler::ActorSnapshot(snapshot))
+    }
+
     pub fn run_ended(&mut self, worker: &str, key: &str) -> Vec<String> {
         let run = self.run(worker, key);
         self.report(worker, WorkerToScheduler::RunEnded(run))
@@ -597,6 +632,11 @@ impl Script {
     pub fn state(&self, key: &str) -> Option<State> {
         let index = self.scheduler.tasks.find(&Key::from_text(key))?;
         Some(self.scheduler.tasks[index].state)
+    }
+
+    #[track_caller]
+    pub fn body(&self, key: &str) -> &[u8] {
+        &self.scheduler.tasks[self.index(key)].body
     }
 
     /// The transitions of a key so far.

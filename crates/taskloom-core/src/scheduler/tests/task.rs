@@ -127,6 +127,12 @@ impl Task {
         self
     }
 
+    /// Its result is an actor.
+    pub fn actor(mut self) -> Self {
+        self.flags |= TaskSpec::ACTOR;
+        self
+    }
+
     /// Part of a dask graph.
     pub fn graph(mut self) -> Self {
         self.flags |= TaskSpec::GRAPH;

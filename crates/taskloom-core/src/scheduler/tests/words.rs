@@ -2,6 +2,7 @@
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{Answer, Collision, KeyReady};
 use taskloom_proto::worker::{ComputeTask, DepRef, TaskAttempt};
 use taskloom_types::{FunctionNo, Handle, Key, TaskId};
@@ -17,6 +18,8 @@ pub struct Words {
     introduced: BTreeSet<(WorkerNo, WorkerNo)>,
     introduced_to_clients: BTreeSet<(ClientId, WorkerNo)>,
     functions: BTreeSet<(WorkerNo, FunctionNo)>,
+    /// Keys of watched actors, by the number of the watch.
+    watched: Vec<String>,
     pub answers: BTreeMap<u64, Answer>,
     /// The error that a client was told last of a key.
     pub errors: BTreeMap<String, taskloom_proto::ErrorInfo>,
@@ -131,6 +134,9 @@ impl Words {
                 lines.push(format!("{name} interrupts {key}{}", grace.unwrap_or_default()));
             }
             SchedulerToWorker::Run(_) => lines.push(format!("{name} calls")),
+            SchedulerToWorker::SnapshotKept(kept) => {
+                lines.push(format!("{name} may answer up to {}", kept.number));
+            }
             SchedulerToWorker::Close(_) => lines.push(format!("{name} is told to close")),
             SchedulerToWorker::Acquire(wanted) => {
                 for dep in wanted {
@@ -220,9 +226,33 @@ impl Words {
                 self.answers.insert(reply.id, reply.answer);
             }
             SchedulerToClient::Notice(notice) => lines.push(format!("{name}: {}", notice.message)),
+            SchedulerToClient::ActorNews(news) => lines.push(self.news(&name, &news)),
             SchedulerToClient::Closing(_) => lines.push(format!("{name} sees the end")),
             SchedulerToClient::Event(news) => lines.push(format!("{name} hears {}", news.topic)),
         }
+    }
+
+    /// The number under which a key is watched, by all clients.
+    pub fn watch(&mut self, key: &str) -> u64 {
+        let known = self.watched.iter().position(|other| other == key);
+        let number = known.unwrap_or_else(|| {
+            self.watched.push(key.into());
+            self.watched.len() - 1
+        });
+        number as u64
+    }
+
+    fn news(&self, name: &str, news: &ActorNews) -> String {
+        let key = &self.watched[news.number as usize];
+        let state = match news.state {
+            ActorNews::ALIVE => format!("lives at {}", news.address),
+            ActorNews::PENDING => "is being made".into(),
+            _ => {
+                let error = news.error.as_ref().map_or("", |error| &error.type_name);
+                format!("is gone, {error}")
+            }
+        };
+        format!("{name} hears: {key} {state}")
     }
 
     #[track_caller]

@@ -1,0 +1,299 @@
+//! Actors that live here: their queues of calls, and the threads that run them.
+//!
+//! Methods of one actor run one at a time, in the order in which they came, on whichever actor
+//! thread is free: there are as many threads as actors are busy, and none where none is. Reading
+//! an attribute waits for no method.
+
+use super::state::Map;
+use super::values::LocalObject;
+use crate::data::{ActorAnswer, ActorRequest, CallReplier};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use taskloom_proto::actor::{ActorCall, ActorLife};
+use taskloom_types::TaskId;
+
+/// Idle actor threads beyond these end.
+const SPARE_THREADS: usize = 4;
+
+/// An actor that lives here.
+#[derive(Debug)]
+pub struct LiveActor<O> {
+    pub life: ActorLife,
+    pub object: O,
+}
+
+/// What an actor thread has to do.
+#[derive(Debug)]
+pub enum Turn {
+    Call(ActorRequest, CallReplier),
+    /// Take a snapshot, then give the answer of a call that has ended.
+    Save(CallReplier, ActorAnswer),
+}
+
+/// What an actor thread takes.
+#[derive(Debug)]
+pub struct ActorTurn<O> {
+    pub actor: Arc<LiveActor<O>>,
+    pub turn: Turn,
+    /// Others wait for its end: give it back to [`Actors::next`].
+    is_exclusive: bool,
+}
+
+#[derive(Debug)]
+struct Mailbox<O> {
+    actor: Arc<LiveActor<O>>,
+    turns: VecDeque<Turn>,
+    /// A thread is in a turn of it, or it is in the list of those that wait for one.
+    is_scheduled: bool,
+    /// Answers that wait until the scheduler has a snapshot of this number.
+    held: VecDeque<(u64, CallReplier, ActorAnswer)>,
+}
+
+/// One entry of the list of what threads can do.
+#[derive(Debug)]
+enum Ready {
+    /// The actor's next turn.
+    Next(TaskId),
+    /// A turn beside the others.
+    Aside(TaskId, Turn),
+}
+
+#[derive(Debug)]
+struct Table<O> {
+    living: Map<TaskId, Mailbox<O>>,
+    ready: VecDeque<Ready>,
+    /// Threads that sleep.
+    idle: usize,
+    /// Threads that were asked for and have not come.
+    starting: usize,
+    has_ended: bool,
+}
+
+/// What is left of an actor that has ended: drop it without any lock, which tells those that
+/// called. The object must be dropped where objects may be.
+#[derive(Debug)]
+pub struct Ended<O> {
+    pub object: O,
+    _turns: VecDeque<Turn>,
+    _held: VecDeque<(u64, CallReplier, ActorAnswer)>,
+}
+
+/// The actors of a worker.
+#[derive(Debug)]
+pub struct Actors<O> {
+    table: Mutex<Table<O>>,
+    wake: Condvar,
+    /// How many live here; read without the lock.
+    count: AtomicUsize,
+}
+
+impl<O> Default for Actors<O> {
+    fn default() -> Self {
+        let table = Table {
+            living: Map::default(),
+            ready: VecDeque::new(),
+            idle: 0,
+            starting: 0,
+            has_ended: false,
+        };
+        Self { table: Mutex::new(table), wake: Condvar::new(), count: AtomicUsize::new(0) }
+    }
+}
+
+impl<O> Table<O> {
+    fn mailbox(&mut self, life: ActorLife) -> Option<&mut Mailbox<O>> {
+        self.living.get_mut(&life.task).filter(|mailbox| mailbox.actor.life == life)
+    }
+
+    /// Adds a turn to those of an actor; gives it back when that life is over.
+    fn queue(&mut self, life: ActorLife, turn: Turn) -> Result<(), Turn> {
+        let Some(mailbox) = self.mailbox(life) else { return Err(turn) };
+        mailbox.turns.push_back(turn);
+        if !std::mem::replace(&mut mailbox.is_scheduled, true) {
+            self.ready.push_back(Ready::Next(life.task));
+        }
+        Ok(())
+    }
+
+    /// Whether one more thread is to be started for what is ready; counts it as started.
+    fn lacks_thread(&mut self) -> bool {
+        let lacks = self.ready.len() > self.idle + self.starting && !self.has_ended;
+        self.starting += usize::from(lacks);
+        lacks
+    }
+
+    fn take(&mut self) -> Option<ActorTurn<O>> {
+        while let Some(ready) = self.ready.pop_front() {
+            let (task, aside) = match ready {
+                Ready::Next(task) => (task, None),
+                Ready::Aside(task, turn) => (task, Some(turn)),
+            };
+            // An actor that has ended meanwhile took its turns with it.
+            let Some(mailbox) = self.living.get_mut(&task) else { continue };
+            let actor = mailbox.actor.clone();
+            if let Some(turn) = aside {
+                return Some(ActorTurn { actor, turn, is_exclusive: false });
+            }
+            match mailbox.turns.pop_front() {
+                Some(turn) => return Some(ActorTurn { actor, turn, is_exclusive: true }),
+                None => mailbox.is_scheduled = false,
+            }
+        }
+        None
+    }
+
+    /// A turn is over: the next one of that actor may begin.
+    fn end_turn(&mut self, life: ActorLife) {
+        let Some(mailbox) = self.mailbox(life) else { return };
+        mailbox.is_scheduled = !mailbox.turns.is_empty();
+        if mailbox.is_scheduled {
+            self.ready.push_back(Ready::Next(life.task));
+        }
+    }
+}
+
+/// Names the turn that a thread has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct TurnEnd(Option<ActorLife>);
+
+impl<O> ActorTurn<O> {
+    /// To be given to [`Actors::try_next`] when the turn is over.
+    #[must_use]
+    pub fn end(&self) -> TurnEnd {
+        TurnEnd(self.is_exclusive.then_some(self.actor.life))
+    }
+}
+
+impl<O: LocalObject> Actors<O> {
+    /// An actor was made here.
+    pub(super) fn insert(&self, life: ActorLife, object: O) {
+        let mut table = self.table.lock();
+        let mailbox = Mailbox {
+            actor: Arc::new(LiveActor { life, object }),
+            turns: VecDeque::new(),
+            is_scheduled: false,
+            held: VecDeque::new(),
+        };
+        table.living.insert(life.task, mailbox);
+        self.count.store(table.living.len(), Ordering::Release);
+    }
+
+    /// Ends the actor that a task made, if it made one.
+    pub(super) fn end(&self, task: TaskId) -> Option<Ended<O>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut table = self.table.lock();
+        let Mailbox { actor, turns, held, .. } = table.living.remove(&task)?;
+        self.count.store(table.living.len(), Ordering::Release);
+        Some(Ended { object: actor.object.clone(), _turns: turns, _held: held })
+    }
+
+    /// Ends all of them, and the threads.
+    pub(super) fn end_all(&self) -> Vec<Ended<O>> {
+        let (living, ready) = {
+            let mut table = self.table.lock();
+            table.has_ended = true;
+            self.count.store(0, Ordering::Release);
+            (std::mem::take(&mut table.living), std::mem::take(&mut table.ready))
+        };
+        self.wake.notify_all();
+        drop(ready);
+        let end = |mailbox: Mailbox<O>| {
+            let Mailbox { actor, turns, held, .. } = mailbox;
+            Ended { object: actor.object.clone(), _turns: turns, _held: held }
+        };
+        living.into_values().map(end).collect()
+    }
+
+    /// A call came. Returns whether a thread is to be started for it. Where that life of the
+    /// actor is over, the dropped `reply` says so.
+    #[must_use]
+    pub(super) fn call(&self, life: ActorLife, request: ActorRequest, reply: CallReplier) -> bool {
+        let mut table = self.table.lock();
+        let is_method = request.kind == ActorCall::METHOD;
+        let turn = Turn::Call(request, reply);
+        let refused = match is_method {
+            true => table.queue(life, turn).err(),
+            false if table.mailbox(life).is_some() => {
+                table.ready.push_back(Ready::Aside(life.task, turn));
+                None
+            }
+            false => Some(turn),
+        };
+        let lacks_thread = table.lacks_thread();
+        drop(table);
+        drop(refused);
+        self.wake.notify_one();
+        lacks_thread
+    }
+
+    /// A method has ended outside its turn, and a snapshot is due before it is answered. Returns
+    /// whether a thread is to be started.
+    #[must_use]
+    pub fn save(&self, life: ActorLife, reply: CallReplier, answer: ActorAnswer) -> bool {
+        let mut table = self.table.lock();
+        let refused = table.queue(life, Turn::Save(reply, answer)).err();
+        let lacks_thread = table.lacks_thread();
+        drop(table);
+        drop(refused);
+        self.wake.notify_one();
+        lacks_thread
+    }
+
+    /// Keeps an answer until the scheduler has the snapshot of this number.
+    pub fn hold(&self, life: ActorLife, number: u64, reply: CallReplier, answer: ActorAnswer) {
+        let mut table = self.table.lock();
+        if let Some(mailbox) = table.mailbox(life) {
+            mailbox.held.push_back((number, reply, answer));
+        }
+    }
+
+    /// The scheduler has a snapshot: gives the answers that waited for it.
+    pub(super) fn on_kept(&self, life: ActorLife, number: u64) {
+        let mut released = Vec::new();
+        {
+            let mut table = self.table.lock();
+            let Some(mailbox) = table.mailbox(life) else { return };
+            while mailbox.held.front().is_some_and(|(wanted, ..)| *wanted <= number) {
+                released.extend(mailbox.held.pop_front());
+            }
+        }
+        for (_, reply, answer) in released {
+            reply.reply(answer);
+        }
+    }
+
+    /// A thread that was asked for has come.
+    pub fn thread_started(&self) {
+        let mut table = self.table.lock();
+        table.starting = table.starting.saturating_sub(1);
+    }
+
+    /// Ends a thread's turn, if any, and takes the next when there is one. Never blocks.
+    #[must_use]
+    pub fn try_next(&self, ended: Option<TurnEnd>) -> Option<ActorTurn<O>> {
+        let mut table = self.table.lock();
+        if let Some(TurnEnd(Some(life))) = ended {
+            table.end_turn(life);
+        }
+        table.take()
+    }
+
+    /// Blocks until there may be something to do. False: the thread is to end.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        let mut table = self.table.lock();
+        while table.ready.is_empty() {
+            if table.has_ended || table.idle >= SPARE_THREADS {
+                return false;
+            }
+            table.idle += 1;
+            self.wake.wait(&mut table);
+            table.idle -= 1;
+        }
+        !table.has_ended
+    }
+}
