@@ -14,8 +14,8 @@ from taskloom._taskloom import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from taskloom._adaptive import Adaptive
     from taskloom._actor import Actor, ActorFuture, BaseActorFuture, actor
+    from taskloom._adaptive import Adaptive
     from taskloom._completion import as_completed, wait
     from taskloom._coordination import Event, Lock, MultiLock, Semaphore
     from taskloom._default import (
@@ -146,12 +146,12 @@ _HOMES = {
 }
 
 __all__ = [
-    "Adaptive",
-    "Backoff",
     "Actor",
     "ActorFuture",
     "ActorLostError",
     "ActorSnapshotError",
+    "Adaptive",
+    "Backoff",
     "BaseActorFuture",
     "CancelledError",
     "Client",

@@ -460,7 +460,12 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
             or "dask.base" in sys.modules
         ):
             options = make_options(
-                workers, allow_other_workers, resources, retries, priority, self._given_options,
+                workers,
+                allow_other_workers,
+                resources,
+                retries,
+                priority,
+                self._given_options,
                 is_actor,
             )
         try:

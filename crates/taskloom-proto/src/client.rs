@@ -70,7 +70,7 @@ wire_messages! {
         9 => Closing(Closing),
         60 => Event(EventNews),
         /// Answer to [`ClientToScheduler::WatchActor`], and again at each change.
-        40 => ActorNews(ActorNews),
+        50 => ActorNews(ActorNews),
     }
 }
 

@@ -36,7 +36,7 @@ wire_messages! {
         /// Hold copies of these results from now on.
         60 => Acquire(Vec<DepRef>),
         /// Answer to [`WorkerToScheduler::ActorSnapshot`].
-        40 => SnapshotKept(SnapshotKept),
+        50 => SnapshotKept(SnapshotKept),
     }
 }
 
@@ -74,7 +74,7 @@ wire_messages! {
         /// The answer to [`SchedulerToWorker::Acquire`] when there is no copy; one that came is
         /// told as [`WorkerToScheduler::Fetched`].
         62 => NotAcquired(NotAcquired),
-        40 => ActorSnapshot(ActorSnapshot),
+        50 => ActorSnapshot(ActorSnapshot),
     }
 }
 

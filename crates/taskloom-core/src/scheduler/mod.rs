@@ -16,8 +16,8 @@
 //!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
 
-mod adaptive;
 mod actors;
+mod adaptive;
 mod attempts;
 mod clients;
 mod control;

@@ -5,8 +5,8 @@ mod script;
 mod task;
 mod words;
 
-mod adaptive;
 mod actors;
+mod adaptive;
 mod attempts;
 mod cancel;
 mod collisions;
