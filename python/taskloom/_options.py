@@ -84,9 +84,8 @@ def make_options(
         from taskloom._policy import make_policy
 
         retries, policy = make_policy(retries, annotations)
-    if not (
-        workers or allow_other_workers or resources or retries or priority or policy or is_actor
-    ):
+    is_special = policy is not None or is_actor
+    if not (workers or allow_other_workers or resources or retries or priority or is_special):
         if workers is None or workers == []:
             return None
         raise ValueError("workers= is empty: no worker could run the task")

@@ -217,9 +217,8 @@ def test_annotations_of_keys_count_more_than_keywords_and_those_more_than_the_co
 
 def test_actors_are_the_wanted_keys_or_those_that_are_named() -> None:
     for actors, expected in [(True, {"a", "b"}), (["b"], {"b"}), (None, set()), (False, set())]:
-        table, of_key = _graph._Options(NO_VIEW, None, None, None, 0, 0, actors).table(
-            {}, ["a", "b"]
-        )
+        options = _graph._Options(NO_VIEW, None, None, None, 0, 0, actors)
+        table, of_key = options.table({}, ["a", "b"])
         assert {key for key, position in of_key.items() if table[position].is_actor} == expected
 
 

@@ -41,12 +41,23 @@ impl Scheduler {
             let Some(entry) = queue.peek(|entry| Self::is_entry_valid(tasks, entry)) else {
                 continue;
             };
+            if self.is_actor(entry.task) && !self.may_move_actor(victim, thief) {
+                self.steal_at.get_or_insert(self.now.after(STEAL_CHECK_NS));
+                continue;
+            }
             if best.is_none_or(|other| entry < other) && self.is_worth_moving(entry, victim, thief)
             {
                 best = Some(entry);
             }
         }
         best
+    }
+
+    /// Actors that are still to be made stay spread, unless they would have to wait for long.
+    fn may_move_actor(&self, victim: WorkerSlot, thief: WorkerSlot) -> bool {
+        let (victim, thief) = (&self.workers[victim], &self.workers[thief]);
+        let is_stuck = self.now.since(victim.last_progress) >= STEAL_CHECK_NS;
+        thief.actors < victim.actors || is_stuck || !victim.takes_work()
     }
 
     fn is_worth_moving(&self, entry: Entry, victim: WorkerSlot, thief: WorkerSlot) -> bool {
@@ -153,6 +164,7 @@ impl Scheduler {
             && task.marks & (mark::RETRACTING | mark::KEPT | mark::SECEDED | mark::CANARY) == 0
             && class.is_eligible(thief)
             && class.resources.is_empty()
+            && (!self.is_actor(index) || self.may_move_actor(task.worker, thief))
             && !run_ahead_waits
     }
 }

@@ -263,3 +263,24 @@ fn an_input_that_is_lost_does_not_concern_an_actor_that_was_made_from_it() {
     assert_sent(&s.worker_leaves("alice"), &["anna: data pending again"]);
     assert_eq!(s.state("counter"), Some(Memory));
 }
+
+#[test]
+fn actors_stay_spread_when_a_worker_is_quicker_than_the_other() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", ["a", "b", "c", "d"].map(|key| future(key).actor()));
+    s.done_with("bob", "b", Outcome::inline());
+    s.done_with("bob", "d", Outcome::inline());
+    s.done_with("alice", "a", Outcome::inline());
+    s.done_with("alice", "c", Outcome::inline());
+    assert!(["a", "b", "c", "d"].iter().all(|key| s.state(key) == Some(Memory)));
+}
+
+#[test]
+fn an_actor_does_not_wait_behind_a_long_task_while_another_worker_is_idle() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("long")]);
+    s.submit("anna", [future("counter").actor()]);
+    s.join("bob");
+    let sent = s.pass(Nanos::SECOND);
+    assert!(sent.iter().any(|line| line.contains("counter")), "{sent:?}");
+}
