@@ -78,7 +78,7 @@ wire_record! {
         /// Of the worker where it lives.
         pub address: String,
         /// Why there is no such actor (any more), when it is gone. No further news follow.
-        pub error: Option<ErrorInfo>,
+        pub error: Option<Box<ErrorInfo>>,
     }
 
     /// A worker keeps an actor's state safe from its own end.

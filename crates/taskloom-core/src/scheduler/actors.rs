@@ -400,7 +400,7 @@ fn validate_coverage(tasks: &TaskTable, actors: &Actors) -> Result<(), String> {
 }
 
 fn gone(number: u64, error: &ErrorInfo) -> ActorNews {
-    let (state, error) = (ActorNews::GONE, Some(error.clone()));
+    let (state, error) = (ActorNews::GONE, Some(Box::new(error.clone())));
     ActorNews { number, state, error, ..ActorNews::default() }
 }
 

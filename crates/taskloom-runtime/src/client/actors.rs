@@ -334,7 +334,7 @@ impl ActorLink {
                 self.fail(interrupted, &self.interrupted_error());
             }
             _ => {
-                let error = news.error.unwrap_or_default();
+                let error = *news.error.unwrap_or_default();
                 let mut state = self.state.lock();
                 state.place = Place::Gone(error.clone());
                 let calls = std::mem::take(&mut state.calls);

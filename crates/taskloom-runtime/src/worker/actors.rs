@@ -57,7 +57,7 @@ enum Ready {
     /// The actor's next turn.
     Next(TaskId),
     /// A turn beside the others.
-    Aside(TaskId, Turn),
+    Aside(TaskId, Box<Turn>),
 }
 
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl<O> Table<O> {
             let Some(mailbox) = self.living.get_mut(&task) else { continue };
             let actor = mailbox.actor.clone();
             if let Some(turn) = aside {
-                return Some(ActorTurn { actor, turn, is_exclusive: false });
+                return Some(ActorTurn { actor, turn: *turn, is_exclusive: false });
             }
             match mailbox.turns.pop_front() {
                 Some(turn) => return Some(ActorTurn { actor, turn, is_exclusive: true }),
@@ -218,7 +218,7 @@ impl<O: LocalObject> Actors<O> {
         let refused = match is_method {
             true => table.queue(life, turn).err(),
             false if table.mailbox(life).is_some() => {
-                table.ready.push_back(Ready::Aside(life.task, turn));
+                table.ready.push_back(Ready::Aside(life.task, Box::new(turn)));
                 None
             }
             false => Some(turn),
