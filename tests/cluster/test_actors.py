@@ -245,6 +245,8 @@ def test_an_actor_submits_tasks(client):
 
 def test_map_makes_actors_that_are_spread_over_the_workers(start):
     client = start()
+    # Both workers have imported the class.
+    client.run(actors.Counter)
     counters = client.gather(client.map(actors.Counter, range(4), actor=True))
     assert [counter.n for counter in counters] == [0, 1, 2, 3]
     places = [counter.where().result()[1] for counter in counters]

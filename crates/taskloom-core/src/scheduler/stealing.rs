@@ -12,6 +12,10 @@ use taskloom_types::Nanos;
 /// How often to look again while some worker is idle and another has more than it can run.
 const STEAL_CHECK_NS: u64 = 10 * Nanos::MILLISECOND;
 
+/// How long a worker may report no progress before actors that wait there are made elsewhere: a
+/// first import takes a while.
+const ACTOR_PATIENCE_NS: u64 = Nanos::SECOND;
+
 impl Scheduler {
     /// Idle workers take from the queues of busy ones, where waiting costs more than moving.
     pub(super) fn steal_for_idle(&mut self) {
@@ -56,7 +60,7 @@ impl Scheduler {
     /// Actors that are still to be made stay spread, unless they would have to wait for long.
     fn may_move_actor(&self, victim: WorkerSlot, thief: WorkerSlot) -> bool {
         let (victim, thief) = (&self.workers[victim], &self.workers[thief]);
-        let is_stuck = self.now.since(victim.last_progress) >= STEAL_CHECK_NS;
+        let is_stuck = self.now.since(victim.last_progress) >= ACTOR_PATIENCE_NS;
         thief.actors < victim.actors || is_stuck || !victim.takes_work()
     }
 
