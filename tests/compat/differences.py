@@ -47,7 +47,6 @@ NOT_OFFERED |= {
     for kind in ("Lock", "Semaphore")
     for name in ("asynchronous", "loop", "scheduler", "sync")
 }
-NOT_OFFERED |= {"Actor.client": _INNER}
 NOT_OFFERED |= {
     "LocalCluster.called_from_running_loop": _INNER,
     "LocalCluster.from_name": "a cluster lives in the process that made it; connect to its address",
@@ -67,7 +66,7 @@ NOT_OFFERED |= {
 }
 
 #: Names that are being built.
-COMING = {"Actor", "ActorFuture", "BaseActorFuture"}
+COMING: set[str] = set()
 
 #: Names that are there and behave otherwise.
 OTHERWISE = {
@@ -110,6 +109,10 @@ _ADAPT = (
 
 #: Parameters of distributed that are not there, or have another default.
 PARAMETERS = {
+    "Actor": dict.fromkeys(
+        ["cls", "address", "worker"], "proxies are made by `submit(..., actor=True)`"
+    ),
+    "ActorFuture": {"io_loop": "futures of calls are made by calling a method"},
     "Client": {"extensions": "None in place of distributed's own extensions"},
     "Future": {
         "state": "internal in distributed",

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use taskloom_net::{ConnectOptions, ListenOptions, Stream, connect};
 use taskloom_proto::ErrorInfo;
-use taskloom_proto::actor::ActorLife;
+use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_proto::frame::write_frame;
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, PeerMessage};
-use taskloom_types::TaskId;
+use taskloom_types::{Key, TaskId};
 
 /// Values by task; a task that it does not know is missing, and number 13 cannot be serialized.
 #[derive(Default)]
@@ -178,6 +178,42 @@ fn a_replier_that_is_dropped_says_missing() {
     }
     let answers: Vec<Fetched> = receiver.recv().unwrap().unwrap();
     assert_eq!(answers[0].outcome, FetchOutcome::Missing);
+}
+
+impl Plane {
+    fn call(
+        &self,
+        actor: u32,
+        name: &str,
+        segments: Vec<Bytes>,
+    ) -> Result<ActorAnswer, FetchError> {
+        let (sender, receiver) = channel();
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        let (kind, deps) = (ActorCall::METHOD, vec![Key::from_text("x")]);
+        let request = ActorRequest { kind, name: name.into(), deps, segments };
+        let life = ActorLife { task: id(actor), attempt: 1 };
+        self.client.call(&self.server.address(), life, request, done);
+        receiver.recv().unwrap()
+    }
+}
+
+#[test]
+fn what_an_actor_is_called_with_and_what_it_gives_arrive_in_their_segments() {
+    let plane = plane(Store::default());
+    for segments in [vec![], vec![bytes(1, 10), bytes(2, 5_000_000), bytes(3, 0)]] {
+        let answer = plane.call(1, "echo", segments.clone()).unwrap();
+        assert!(answer == ActorAnswer::Value(segments));
+    }
+    let raised = plane.call(13, "echo", vec![]).unwrap();
+    assert_eq!(raised, ActorAnswer::Raised(ErrorInfo::default()));
+}
+
+#[test]
+fn a_dropped_call_is_gone_unless_it_has_begun() {
+    let plane = plane(Store::default());
+    assert_eq!(plane.call(14, "echo", vec![]).unwrap(), ActorAnswer::Gone);
+    let ActorAnswer::Raised(error) = plane.call(1, "die", vec![]).unwrap() else { panic!() };
+    assert_eq!(error.type_name, "ActorLostError");
 }
 
 #[test]
