@@ -32,7 +32,7 @@ def main():
         squares = client.map(ask_the_database, range(5), connections=connections)
         print("squares:", client.gather(squares))
 
-        # The queue is bounded: the producer waits, and leaves its slot to others meanwhile.
+        # The queue is bounded: the producer waits while it is full.
         queue = Queue("numbers", maxsize=2)
         producer = client.submit(produce, 5)
         print("numbers:", queue.get(batch=5))

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from taskloom import Client, Event, Lock, MultiLock, Queue, Semaphore, Variable, get_worker
+from taskloom import Client, Event, Lock, MultiLock, Queue, Semaphore, Variable, get_worker, secede
 from tests.support import wait_until
 
 
@@ -45,6 +45,11 @@ def take_and_fail(name: str) -> None:
     lock = Lock(name)
     lock.acquire()
     raise RuntimeError("on purpose")
+
+
+def secedes_and_waits_for(name: str) -> bool:
+    secede()
+    return waits_for(name)
 
 
 def waits_for(name: str) -> bool:
@@ -164,9 +169,9 @@ def test_a_dead_client_frees_its_lock(client):
         process.wait()
 
 
-def test_tasks_that_wait_leave_their_slots_to_others(client):
+def test_tasks_that_secede_and_wait_leave_their_slots_to_others(client):
     # One thread for each worker: the waiting tasks would be in the way of the one that sets.
-    waiting = [client.submit(waits_for, "slots", pure=False) for _ in range(4)]
+    waiting = [client.submit(secedes_and_waits_for, "slots", pure=False) for _ in range(4)]
     client.submit(sets, "slots").result(timeout=20)
     assert client.gather(waiting) == [True] * 4
 
@@ -326,6 +331,8 @@ _PROCESS_LOCK = threading.Lock()
 
 
 def _locks_twice(number, name):
-    # As libraries do that guard a file against threads and processes.
-    with _PROCESS_LOCK, Lock(name):
+    # As libraries do that guard a file against threads and processes, in any order.
+    locks = [_PROCESS_LOCK, Lock(name)]
+    first, second = locks if number % 2 else reversed(locks)
+    with first, second:
         return number

@@ -8,7 +8,7 @@ use crate::future::CoreFuture;
 use crate::keys::encode_key;
 use crate::plain::{from_python, map_key};
 use crate::values::to_python;
-use crate::waiting::{Operation, Resume, Rounds};
+use crate::waiting::{Operation, Rounds, Slot};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -355,9 +355,10 @@ impl CoordinationRounds {
 }
 
 impl Rounds for CoordinationRounds {
-    /// Who got a lock must not wait for a slot: a task in that slot may wait for the lock.
-    fn resume(&self) -> Resume {
-        Resume::AtOnce
+    /// As in distributed: code that takes locks on a worker of one thread may count on being the
+    /// only one in its process, and may hold locks of the process meanwhile.
+    fn slot(&self) -> Slot {
+        Slot::Kept
     }
 
     fn advance(&self, make_wait: &mut dyn FnMut(usize) -> Arc<Wait>) -> PyResult<bool> {

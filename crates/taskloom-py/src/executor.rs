@@ -4,7 +4,7 @@ use crate::control;
 use crate::interrupt::Window;
 use crate::objects::Object;
 use crate::running::{self, Called, RunInfo};
-use crate::waiting::{Resume, WaitUntil};
+use crate::waiting::WaitUntil;
 use crate::worker::{Inner, thread_identity};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -268,11 +268,11 @@ pub fn secede(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// Waits for a slot. False: there was no need.
-pub fn rejoin(py: Python<'_>, resume: Resume) -> bool {
+pub fn rejoin(py: Python<'_>) -> bool {
     // The chair is out of its place while this thread waits: the wait is without the
     // interpreter, and nothing of this thread can look for it meanwhile.
     let Some(chair) = CHAIR.take() else { return false };
-    let waited = py.detach(|| chair.worker.shell.rejoin(&chair.seat, resume == Resume::InSlot));
+    let waited = py.detach(|| chair.worker.shell.rejoin(&chair.seat));
     CHAIR.set(Some(chair));
     waited
 }
@@ -290,6 +290,6 @@ pub fn blocking_begin(py: Python<'_>) -> bool {
 }
 
 /// Call after waiting, if [`blocking_begin`] said so.
-pub fn blocking_end(py: Python<'_>, resume: Resume) {
-    rejoin(py, resume);
+pub fn blocking_end(py: Python<'_>) {
+    rejoin(py);
 }

@@ -19,8 +19,8 @@ pub struct TaskHooks {
     /// The task's thread will block: its slot is free for others. Returns whether
     /// `blocking_end` is to be called.
     pub blocking_begin: fn(Python<'_>) -> bool,
-    /// Blocks until there is a slot again, unless the task goes on at once.
-    pub blocking_end: fn(Python<'_>, Resume),
+    /// Blocks until there is a slot again.
+    pub blocking_end: fn(Python<'_>),
     /// Runs a wait until it is over or until a point in time, such that a task can be
     /// interrupted meanwhile. Returns whether it is over.
     pub wait_in_task: fn(Python<'_>, Option<Instant>, &WaitUntil<'_>) -> PyResult<bool>,
@@ -43,22 +43,19 @@ pub fn current_task() -> Option<TaskId> {
 }
 
 /// The slot of this thread's task is free for others while this lives.
-struct FreedSlot<'py> {
-    py: Option<Python<'py>>,
-    resume: Resume,
-}
+struct FreedSlot<'py>(Option<Python<'py>>);
 
 impl<'py> FreedSlot<'py> {
-    fn new(py: Python<'py>, resume: Resume) -> Self {
+    fn new(py: Python<'py>) -> Self {
         let is_freed = HOOKS.get().is_some_and(|hooks| (hooks.blocking_begin)(py));
-        Self { py: is_freed.then_some(py), resume }
+        Self(is_freed.then_some(py))
     }
 }
 
 impl Drop for FreedSlot<'_> {
     fn drop(&mut self) {
-        if let (Some(py), Some(hooks)) = (self.py, HOOKS.get()) {
-            (hooks.blocking_end)(py, self.resume);
+        if let (Some(py), Some(hooks)) = (self.0, HOOKS.get()) {
+            (hooks.blocking_end)(py);
         }
     }
 }
@@ -68,14 +65,13 @@ fn is_main_thread() -> bool {
     rustix::thread::gettid() == rustix::process::getpid()
 }
 
-/// How a task goes on that left its slot to wait.
+/// What becomes of a task's slot while it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resume {
-    /// When there is a slot again.
-    InSlot,
-    /// At once, beside those that took its slot. For what others wait for in their turn: one of
-    /// them may be in the only slot.
-    AtOnce,
+pub enum Slot {
+    /// Others may have it: what the task waits for may be one of them.
+    Freed,
+    /// The task keeps it.
+    Kept,
 }
 
 /// Runs `wait_until` without the GIL, in slices on the main thread. It returns whether it is
@@ -83,10 +79,10 @@ pub enum Resume {
 fn block_with(
     py: Python<'_>,
     deadline: Option<Instant>,
-    resume: Resume,
+    slot: Slot,
     wait_until: impl Fn(Option<Instant>) -> bool + Sync,
 ) -> PyResult<bool> {
-    let _slot = FreedSlot::new(py, resume);
+    let _freed = (slot == Slot::Freed).then(|| FreedSlot::new(py));
     if !is_main_thread() {
         return match HOOKS.get() {
             Some(hooks) => (hooks.wait_in_task)(py, deadline, &wait_until),
@@ -112,12 +108,12 @@ fn block(
     py: Python<'_>,
     wait: &Arc<Wait>,
     deadline: Option<Instant>,
-    resume: Resume,
+    slot: Slot,
 ) -> PyResult<bool> {
     if wait.is_done() {
         return Ok(true);
     }
-    block_with(py, deadline, resume, |until| wait.block(until))
+    block_with(py, deadline, slot, |until| wait.block(until))
 }
 
 /// Seconds as Python gives them; `None`, infinity and what does not fit mean for ever.
@@ -145,9 +141,9 @@ pub trait Rounds: Send + Sync {
     /// Whether the first failure completes it.
     fn stops_on_failure(&self) -> bool;
 
-    /// How a task goes on that has waited for it.
-    fn resume(&self) -> Resume {
-        Resume::InSlot
+    /// What becomes of the slot of a task that waits for it.
+    fn slot(&self) -> Slot {
+        Slot::Freed
     }
 }
 
@@ -181,7 +177,7 @@ impl Operation {
                 wait
             })?;
             let Some(wait) = made.filter(|_| !complete) else { return rounds.finish(py) };
-            match block(py, &wait, deadline, rounds.resume()) {
+            match block(py, &wait, deadline, rounds.slot()) {
                 Ok(true) => {}
                 Ok(false) => {
                     rounds.give_up(&wait);
@@ -292,7 +288,7 @@ impl CompletionQueue {
             return Ok(tokens);
         }
         let received = Mutex::new(Vec::new());
-        block_with(py, deadline, Resume::InSlot, |until| {
+        block_with(py, deadline, Slot::Freed, |until| {
             *received.lock() = self.mailbox.receive(until);
             !received.lock().is_empty() || self.mailbox.is_closed()
         })?;

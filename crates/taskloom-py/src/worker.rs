@@ -8,7 +8,7 @@ use crate::interrupt::{Exception, Window, seconds};
 use crate::objects::Object;
 use crate::running;
 use crate::serializer;
-use crate::waiting::{Resume, TaskHooks, set_task_hooks};
+use crate::waiting::{TaskHooks, set_task_hooks};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -583,7 +583,7 @@ fn secede(py: Python<'_>) -> PyResult<bool> {
 /// Waits for a slot; see `taskloom.rejoin`.
 #[pyfunction]
 fn rejoin(py: Python<'_>) -> bool {
-    executor::rejoin(py, Resume::InSlot)
+    executor::rejoin(py)
 }
 
 /// Whether the caller is part of a task.

@@ -202,16 +202,15 @@ impl<O: LocalObject> WorkerShell<O> {
         if start_thread { Seceded::StartThread } else { Seceded::Done }
     }
 
-    /// The seat's run has a slot again: one that is free, waiting for it before new tasks, or
-    /// without `in_slot` one more than there are, for the rest of its run. False: it has one.
-    pub fn rejoin(&self, seat: &Seat, in_slot: bool) -> bool {
+    /// The seat's run waits for a slot. Blocks; new tasks stand behind it. False: it has one.
+    pub fn rejoin(&self, seat: &Seat) -> bool {
         let Some(run) = seat.run else { return false };
         let mut state = self.state.lock();
         if state.is_in_slot(run.task, run.attempt) {
             return false;
         }
         state.slots.begin_rejoin();
-        while in_slot && !state.slots.can_rejoin() && state.is_running() {
+        while !state.slots.can_rejoin() && state.is_running() {
             self.slot_is_free.wait(&mut state);
         }
         state.slots.end_rejoin();

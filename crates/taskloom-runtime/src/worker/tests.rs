@@ -229,7 +229,7 @@ fn a_seceded_task_makes_room_and_waits_for_a_slot_to_come_back() {
             assert_eq!(shell.secede(seat), Seceded::StartThread);
             spawn_executor(shell.me.upgrade().unwrap(), Arc::new(|_, _| ()));
             may_go.lock().recv().unwrap();
-            shell.rejoin(seat, true);
+            shell.rejoin(seat);
         }
     });
     worker.shell.add_executor();
