@@ -11,7 +11,6 @@ _NO_PYTHON_IN_SCHEDULER = "no Python runs in the scheduler"
 
 #: Names that are not there, and what to use in their place.
 NOT_OFFERED = {
-    "Adaptive": "`cluster.adapt()` where the cluster offers it",
     "CompatibleExecutor": "only raises in distributed too; use `client.get_executor()`",
     "Nanny": _RESTART_NEEDED,
     "SSHCluster": "start `taskloom scheduler` and `taskloom worker` on the hosts",
@@ -102,13 +101,15 @@ OTHERWISE = {
     "worker_client": "leaves the slot as `secede` does; no thread is added",
 }
 
-_ADAPT = (
-    "Adaptive", "maximum", "maximum_cores", "maximum_memory", "minimum", "minimum_cores",
-    "minimum_memory",
-)  # fmt: skip
-
 #: Parameters of distributed that are not there, or have another default.
 PARAMETERS = {
+    "Adaptive": {
+        **dict.fromkeys(
+            ["interval", "minimum", "maximum", "wait_count", "target_duration"],
+            "the default is in the signature; distributed reads its configuration",
+        ),
+        "worker_key": "workers are closed one by one, not by group",
+    },
     "Actor": dict.fromkeys(
         ["cls", "address", "worker"], "proxies are made by `submit(..., actor=True)`"
     ),
@@ -120,11 +121,7 @@ PARAMETERS = {
     },
     "KilledWorker": {"last_worker": "optional", "allowed_failures": "optional"},
     "LocalCluster": {"silence_logs": "workers log little unless asked"},
-    "LocalCluster.adapt": dict.fromkeys(_ADAPT, "not adaptive yet"),
-    "LocalCluster.scale": {
-        "cores": "workers of one cluster are equal: `n` says all",
-        "memory": "workers of one cluster are equal: `n` says all",
-    },
+    "LocalCluster.adapt": {"Adaptive": "None stands for the class; another may be given"},
     "Client.dump_cluster_state": {
         "filename": "named after taskloom",
         "format": "JSON needs no further package",
