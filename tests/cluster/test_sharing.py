@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from taskloom import Client, Future, Queue, Variable
+from taskloom import Client, Future, Queue, Variable, secede
 from tests.support import kill_worker, wait_until
 
 
@@ -20,6 +20,8 @@ def put_all(name: str, values: list[int]) -> None:
 
 
 def take(name: str, count: int) -> list[int]:
+    # The producers need the slots: a wait for a queue keeps them.
+    secede()
     queue = Queue(name)
     return [queue.get() for _ in range(count)]
 

@@ -63,7 +63,6 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "client": {
         **_CLIENT,
         **_EXECUTOR,
-        **_ACTORS,
         **_ERRORS,
         **_own("FutureCancelledError", "FuturesCancelledError", "get_client", "get_worker"),
         "ALL_COMPLETED": "taskloom._completion:ALL_COMPLETED",
