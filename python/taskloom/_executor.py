@@ -39,16 +39,25 @@ class _ClusterFuture(concurrent.futures.Future):
 
     def cancel(self) -> bool:
         """Cancel the task unless it has ended. It may be running: its result is dropped then."""
-        cancelled = super().cancel()
-        task, self._task = (self._task, None) if cancelled else (None, self._task)
+        task = self.give_up()
+        if task is not None:
+            task.client._core.cancel([task], False, "unknown", "")
+        return self.cancelled()
+
+    def give_up(self) -> Future | None:
+        """Be cancelled; returns the task that is to be cancelled for it."""
+        if not super().cancel():
+            return None
+        task, self._task = self._task, None
         if task is not None:
             self.set_running_or_notify_cancel()
-            task.client._core.cancel([task], False, "unknown", "")
-        return cancelled
+        return task
 
     def follow(self, task: Future) -> None:
         """Take over the end of the task; runs on the callback thread."""
         self._task = None
+        if self.done():
+            return  # cancelled here
         try:
             if task.cancelled():
                 # Cancelled on the cluster: by another client, or since its client closed.
@@ -175,10 +184,12 @@ class ClientExecutor(concurrent.futures.Executor):
             futures = list(self._futures)
             maps = list(self._maps)
         if cancel_futures:
-            for future in futures:
-                future.cancel()
-            for results in maps:
-                results.cancel()
+            tasks = [task for future in futures if (task := future.give_up()) is not None]
+            tasks += [task for results in maps for task in results.open_tasks()]
+            # All at once: were a running call interrupted alone, one that waits behind it would
+            # begin before its own turn to be cancelled.
+            if tasks and self._client.status == "running":
+                self._client._core.cancel(tasks, False, "unknown", "")
         if wait:
             concurrent.futures.wait(futures)
             for results in maps:
@@ -240,15 +251,19 @@ class _Results:
 
     def cancel(self) -> None:
         """Cancel the calls that have not ended."""
-        tasks = [task for task in list(self._tasks) if not task.done()]
+        tasks = self.open_tasks()
         if tasks and self._executor._client.status == "running":
             self._executor._client._core.cancel(tasks, False, "unknown", "")
+
+    def open_tasks(self) -> list[Future]:
+        """The calls that have not ended."""
+        return [task for task in list(self._tasks) if not task.done()]
 
     def wait(self) -> None:
         """Block until the calls that were submitted have ended."""
         from taskloom._drive import run
 
-        tasks = [task for task in list(self._tasks) if not task.done()]
+        tasks = self.open_tasks()
         if tasks:
 
             def steps() -> Any:

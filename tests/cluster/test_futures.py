@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import operator
 import threading
+from uuid import uuid4
 
 import pytest
 
@@ -278,9 +279,21 @@ def test_priorities_order_what_waits(client, tmp_path):
     """Blockers fill both threads; what waits behind them runs by priority, but for the few
     that already lie on a worker."""
     flag, log = tmp_path / "go", str(tmp_path / "log")
-    blockers = [client.submit(tasks.wait_for_file, str(flag), pure=False) for _ in range(2)]
-    waiting = [client.submit(tasks.append_line, log, f"low-{i}", priority=-5) for i in range(20)]
-    waiting += [client.submit(tasks.append_line, log, f"high-{i}", priority=5) for i in range(20)]
+    blockers = [
+        client.submit(tasks.wait_for_file, str(flag), pure=False, workers=address)
+        for address in client.nthreads()
+    ]
+    # Keys of a kind that was never timed: of those a worker gets one ahead.
+    kind = f"line{uuid4().hex}".translate(str.maketrans("0123456789", "ghijklmnop"))
+
+    def append(name, priority):
+        key = f"{kind}-{name}"
+        return client.submit(tasks.append_line, log, name, key=key, priority=priority)
+
+    waiting = [append(f"low-{i}", -5) for i in range(20)]
+    waiting += [append(f"high-{i}", 5) for i in range(20)]
+    # Their order counts where all lie: behind them on the way to scheduler and workers comes this.
+    client.run(int)
     flag.touch()
     client.gather(blockers + waiting)
     lines = (tmp_path / "log").read_text().split()

@@ -72,10 +72,9 @@ struct Table<O> {
 }
 
 /// What is left of an actor that has ended: drop it without any lock, which tells those that
-/// called. The object must be dropped where objects may be.
+/// called. Its object is not part of it: that is dropped elsewhere, where objects may be.
 #[derive(Debug)]
-pub struct Ended<O> {
-    pub object: O,
+pub struct Ended {
     _turns: VecDeque<Turn>,
     _held: VecDeque<(u64, CallReplier, ActorAnswer)>,
 }
@@ -181,18 +180,18 @@ impl<O: LocalObject> Actors<O> {
     }
 
     /// Ends the actor that a task made, if it made one.
-    pub(super) fn end(&self, task: TaskId) -> Option<Ended<O>> {
+    pub(super) fn end(&self, task: TaskId) -> Option<(O, Ended)> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut table = self.table.lock();
         let Mailbox { actor, turns, held, .. } = table.living.remove(&task)?;
         self.count.store(table.living.len(), Ordering::Release);
-        Some(Ended { object: actor.object.clone(), _turns: turns, _held: held })
+        Some((actor.object.clone(), Ended { _turns: turns, _held: held }))
     }
 
     /// Ends all of them, and the threads.
-    pub(super) fn end_all(&self) -> Vec<Ended<O>> {
+    pub(super) fn end_all(&self) -> Vec<(O, Ended)> {
         let (living, ready) = {
             let mut table = self.table.lock();
             table.has_ended = true;
@@ -203,7 +202,7 @@ impl<O: LocalObject> Actors<O> {
         drop(ready);
         let end = |mailbox: Mailbox<O>| {
             let Mailbox { actor, turns, held, .. } = mailbox;
-            Ended { object: actor.object.clone(), _turns: turns, _held: held }
+            (actor.object.clone(), Ended { _turns: turns, _held: held })
         };
         living.into_values().map(end).collect()
     }

@@ -416,13 +416,9 @@ impl<O: LocalObject> WorkerShell<O> {
 
     /// Ends all actors: what was asked of them is answered by being dropped.
     fn end_actors(&self) {
-        let ended = self.actors.end_all();
-        let mut state = self.state.lock();
-        for ended in &ended {
-            let object = ended.object.clone();
-            state.garbage.push(Value::Object { object, encoded: None });
-        }
-        drop(state);
+        let (objects, ended): (Vec<_>, Vec<_>) = self.actors.end_all().into_iter().unzip();
+        let garbage = objects.into_iter().map(|object| Value::Object { object, encoded: None });
+        self.state.lock().garbage.extend(garbage);
         drop(ended);
     }
 

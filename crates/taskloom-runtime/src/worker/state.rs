@@ -86,23 +86,18 @@ pub(super) struct State<O> {
     /// Runs that hold a slot; as many as slots at most.
     in_slots: Vec<(TaskId, Attempt)>,
     actions: Vec<Action>,
-    effects: Effects<O>,
+    effects: Effects,
 }
 
 /// What remains to be done without the lock.
-pub(super) struct Effects<O> {
+#[derive(Default)]
+pub(super) struct Effects {
     pub(super) fetches: Vec<Fetch>,
     /// Actors whose callers hear of their end when these are dropped. Their objects are among the
     /// garbage too.
-    pub(super) ended: Vec<Ended<O>>,
+    pub(super) ended: Vec<Ended>,
     /// Jobs for the service thread.
     pub(super) jobs: Vec<Job>,
-}
-
-impl<O> Default for Effects<O> {
-    fn default() -> Self {
-        Self { fetches: Vec::new(), ended: Vec::new(), jobs: Vec::new() }
-    }
 }
 
 /// A request to a peer, to be made without the lock.
@@ -136,7 +131,7 @@ impl<O: LocalObject> State<O> {
     }
 
     /// Carries out what the rules asked for. Call before the lock is released.
-    pub(super) fn settle(&mut self, now: Nanos) -> Effects<O> {
+    pub(super) fn settle(&mut self, now: Nanos) -> Effects {
         if self.core.has_actions() {
             let mut actions = std::mem::take(&mut self.actions);
             self.core.drain_actions(&mut actions);
@@ -176,8 +171,7 @@ impl<O: LocalObject> State<O> {
                 if let Some(value) = self.values.remove(&task) {
                     self.discard(value);
                 }
-                if let Some(ended) = self.actors.end(task) {
-                    let object = ended.object.clone();
+                if let Some((object, ended)) = self.actors.end(task) {
                     self.garbage.push(Value::Object { object, encoded: None });
                     self.effects.ended.push(ended);
                 }
