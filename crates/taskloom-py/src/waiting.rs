@@ -6,7 +6,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use taskloom_runtime::client::{Mailbox, Wait};
+use taskloom_runtime::client::{Mailbox, Wait, Watch};
 use taskloom_types::TaskId;
 
 /// How often a blocked main thread looks for signals, so that Ctrl-C works.
@@ -103,6 +103,13 @@ fn block_with(
     }
 }
 
+/// Looks for a moment whether `wait` ends at once. A task does not: its slot is of more use to
+/// others.
+fn watch(py: Python<'_>, wait: &Wait) -> bool {
+    let watch = Watch::of_process().filter(|_| current_task().is_none());
+    watch.is_some_and(|watch| py.detach(|| watch.see(|| wait.is_done())))
+}
+
 /// Blocks until `wait` is done; returns whether it was before `deadline`.
 fn block(
     py: Python<'_>,
@@ -110,7 +117,7 @@ fn block(
     deadline: Option<Instant>,
     slot: Slot,
 ) -> PyResult<bool> {
-    if wait.is_done() {
+    if wait.is_done() || watch(py, wait) {
         return Ok(true);
     }
     block_with(py, deadline, slot, |until| wait.block(until))

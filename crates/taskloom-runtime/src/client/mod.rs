@@ -17,6 +17,7 @@ mod scatter;
 mod submission;
 mod table;
 mod wait;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use gather::{Gather, Gathered};
 pub use scatter::{Scatter, ScatterItem};
 pub use submission::{FunctionSpec, Submission};
 pub use wait::{Mailbox, Wait};
+pub use watch::Watch;
 
 use crate::data::DataClient;
 use crate::io::IoThread;
