@@ -45,3 +45,15 @@ def hold_gil(seconds):
     begun = time.perf_counter()
     collections.deque(itertools.repeat(None, int(rate * seconds)), maxlen=0)
     return time.perf_counter() - begun
+
+
+def array(megabytes, fill):
+    """A new array of that size."""
+    import numpy
+
+    return numpy.full(int(megabytes * 125_000), float(fill))
+
+
+def content(size, fill):
+    """Bytes of that size."""
+    return bytes([fill % 256]) * size

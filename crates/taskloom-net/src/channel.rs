@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use taskloom_proto::handshake::Features;
 
 #[derive(Debug, Default)]
 struct Outgoing {
@@ -30,6 +32,9 @@ pub struct Channel {
     out: Mutex<Outgoing>,
     /// More unsent bytes than this: the other side does not read, and is given up.
     max_queued: usize,
+    passes_files: bool,
+    /// Bits of the other side's [`Features`]; none before the handshake.
+    features: AtomicU64,
 }
 
 impl Channel {
@@ -38,8 +43,26 @@ impl Channel {
         token: Token,
         registry: Arc<Registry>,
         max_queued: usize,
+        passes_files: bool,
     ) -> Self {
-        Self { stream, token, registry, out: Mutex::default(), max_queued }
+        let (out, features) = (Mutex::default(), AtomicU64::default());
+        Self { stream, token, registry, out, max_queued, passes_files, features }
+    }
+
+    /// Whether descriptors can be sent ([`OutQueue::append_with_files`]).
+    #[must_use]
+    pub fn passes_files(&self) -> bool {
+        self.passes_files
+    }
+
+    /// What the other side can read.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        Features::from_bits(self.features.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_features(&self, features: Features) {
+        self.features.store(features.bits(), Ordering::Relaxed);
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
-use taskloom_proto::handshake::{Connecting, HandshakeError, Role, Step, Token};
+use taskloom_proto::handshake::{Connecting, Features, HandshakeError, Role, Step, Token};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -47,6 +47,8 @@ pub struct Connected {
     pub reader: FrameReader,
     /// The other side's epoch.
     pub epoch: u64,
+    /// What the other side can read.
+    pub features: Features,
 }
 
 enum Failure {
@@ -97,17 +99,15 @@ fn attempt(
     let nonce = random_nonce().map_err(|error| Failure::Final(error.into()))?;
     let (connecting, hello) = Connecting::start(token.clone(), role, nonce);
     let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
-    let epoch =
-        shake_hands(&stream, &mut reader, connecting, &hello, deadline).map_err(|failure| {
-            match failure {
-                Shake::Io(error) => Failure::Io(error),
-                Shake::Refused(source) => {
-                    Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
-                }
+    let (epoch, features) = shake_hands(&stream, &mut reader, connecting, &hello, deadline)
+        .map_err(|failure| match failure {
+            Shake::Io(error) => Failure::Io(error),
+            Shake::Refused(source) => {
+                Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
             }
         })?;
     stream.set_nonblocking()?;
-    Ok(Connected { stream, reader, epoch })
+    Ok(Connected { stream, reader, epoch, features })
 }
 
 fn open(address: &Address, deadline: Instant) -> Result<Stream, Failure> {
@@ -152,20 +152,20 @@ impl From<HandshakeError> for Shake {
     }
 }
 
-/// Returns the other side's epoch.
+/// Returns the other side's epoch and features.
 fn shake_hands(
     stream: &Stream,
     reader: &mut FrameReader,
     mut connecting: Connecting,
     hello: &[u8],
     deadline: Instant,
-) -> Result<u64, Shake> {
+) -> Result<(u64, Features), Shake> {
     send(stream, hello, deadline)?;
     loop {
         let frame = receive(stream, reader, deadline)?;
         match connecting.on_frame(&frame)? {
             Step::Send(bytes) => send(stream, &bytes, deadline)?,
-            Step::Open { epoch, .. } => return Ok(epoch),
+            Step::Open { epoch, features, .. } => return Ok((epoch, features)),
         }
     }
 }
@@ -192,7 +192,7 @@ fn named(error: io::Error) -> io::Error {
 fn send(stream: &Stream, mut bytes: &[u8], deadline: Instant) -> Result<(), Shake> {
     while !bytes.is_empty() {
         limit(stream, deadline)?;
-        match stream.write_slices(&[IoSlice::new(bytes)]) {
+        match stream.write_slices(&[IoSlice::new(bytes)], &[]) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(named(error).into()),

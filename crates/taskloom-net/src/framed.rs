@@ -1,14 +1,18 @@
 //! The receiving half of a connection: the handshake, then frames for a [`Protocol`].
 
 use crate::channel::Channel;
+use crate::connect::Connected;
 use crate::event_loop::{Control, Flow, Handler, Ready, Remote};
 use crate::log;
-use crate::stream::{Fill, Stream};
+use crate::stream::{FileReader, Fill, Stream};
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
-use taskloom_proto::handshake::{Accepting, HandshakeError, Role, Step};
+use taskloom_proto::frame::{Frame, FrameLimits, FrameReader, Landing};
+use taskloom_proto::handshake::{Accepting, Features, HandshakeError, Role, Step};
 
 /// Bounds of a kind of connection.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +24,8 @@ pub struct Bounds {
     pub read_per_turn: usize,
     /// Unsent bytes after which a connection is given up.
     pub max_queued: usize,
+    /// Whether unix sockets pass descriptors.
+    pub files: bool,
 }
 
 impl Bounds {
@@ -29,6 +35,7 @@ impl Bounds {
         handshake_time: Duration::from_secs(10),
         read_per_turn: 256 * 1024,
         max_queued: 1024 * 1024 * 1024,
+        files: false,
     };
     /// Values: they are referred to, not copied, so what waits costs little.
     pub const DATA: Self = Self {
@@ -36,6 +43,7 @@ impl Bounds {
         handshake_time: Duration::from_secs(10),
         read_per_turn: 4 * 1024 * 1024,
         max_queued: 1 << 40,
+        files: true,
     };
 }
 
@@ -45,6 +53,18 @@ pub trait Protocol<S>: Send {
     fn on_open(&mut self, owner: &mut S, channel: &Arc<Channel>, role: Role) -> Result<(), String>;
     /// An error closes the connection.
     fn on_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String>;
+    /// Descriptors came, with or before the frame that they belong to, in its order. `lost`: some
+    /// did not, since this process has too many open files. An error closes the connection.
+    fn on_files(&mut self, _: &mut S, _: Vec<OwnedFd>, _lost: bool) -> Result<(), String> {
+        Err("descriptors are not expected here".into())
+    }
+    /// Where the data of a frame that begins shall go: an empty buffer with room for `length`
+    /// bytes. Only asked when it is long.
+    fn place_for(&mut self, _kind: u8, _head: &Bytes, _length: usize) -> Option<BytesMut> {
+        None
+    }
+    /// The connection ends in the middle of a frame's data. Called before `on_closed`.
+    fn on_cut_off(&mut self, _: Landing) {}
     /// Nothing more was read this turn.
     fn on_batch_end(&mut self, owner: &mut S);
     /// The last call, once, if there was an `on_open`. `reason` is for people.
@@ -80,6 +100,8 @@ enum Phase {
 pub struct Framed<S> {
     channel: Arc<Channel>,
     reader: FrameReader,
+    /// On connections that pass descriptors.
+    files: Option<FileReader>,
     bounds: Bounds,
     phase: Phase,
     protocol: Box<dyn Protocol<S>>,
@@ -96,8 +118,10 @@ impl<S: 'static> Framed<S> {
         protocol: Box<dyn Protocol<S>>,
     ) -> Self {
         let opened = Arc::new(AtomicBool::new(false));
+        let channel = Self::channel(stream, remote, bounds);
         Self {
-            channel: Self::channel(stream, remote, bounds),
+            files: channel.passes_files().then(FileReader::default),
+            channel,
             reader: FrameReader::new(FrameLimits::HANDSHAKE),
             bounds,
             phase: Phase::Handshake { accepting, opened, _stranger: stranger },
@@ -105,22 +129,25 @@ impl<S: 'static> Framed<S> {
         }
     }
 
-    /// A connection that has its handshake behind it; `reader` may hold first bytes.
+    /// A connection that has its handshake behind it.
     pub fn connected(
-        stream: Stream,
-        mut reader: FrameReader,
+        connected: Connected,
         remote: &Remote<S>,
         bounds: Bounds,
         protocol: Box<dyn Protocol<S>>,
     ) -> Self {
+        let Connected { stream, mut reader, features, .. } = connected;
         reader.set_limits(bounds.frames);
         let channel = Self::channel(stream, remote, bounds);
-        Self { channel, reader, bounds, phase: Phase::Open, protocol }
+        channel.set_features(features);
+        let files = channel.passes_files().then(FileReader::default);
+        Self { channel, reader, files, bounds, phase: Phase::Open, protocol }
     }
 
     fn channel(stream: Stream, remote: &Remote<S>, bounds: Bounds) -> Arc<Channel> {
         let registry = remote.registry().clone();
-        Arc::new(Channel::new(stream, remote.new_token(), registry, bounds.max_queued))
+        let files = bounds.files && matches!(stream, Stream::Unix(_));
+        Arc::new(Channel::new(stream, remote.new_token(), registry, bounds.max_queued, files))
     }
 
     #[must_use]
@@ -146,12 +173,12 @@ impl<S: 'static> Framed<S> {
     }
 
     fn read(&mut self, owner: &mut S, ended: bool) -> Flow {
-        let mut fill = self.channel.stream().fill(&mut self.reader, self.bounds.read_per_turn);
+        let mut fill = self.fill();
         if ended && matches!(fill, Ok(Fill::Drained)) {
             // The end itself is still to be read, and no event will say so again.
-            fill = self.channel.stream().fill(&mut self.reader, self.bounds.read_per_turn);
+            fill = self.fill();
         }
-        if let Err(reason) = self.take_frames(owner) {
+        if let Err(reason) = self.take_files(owner).and_then(|()| self.take_frames(owner)) {
             let peer = self.channel.stream().peer();
             log::report(&format!("closed the connection of {peer}: {reason}"));
             return self.closed(owner, &reason);
@@ -164,10 +191,31 @@ impl<S: 'static> Framed<S> {
         }
     }
 
+    fn fill(&mut self) -> io::Result<Fill> {
+        let files = self.files.as_mut();
+        self.channel.stream().fill(&mut self.reader, self.bounds.read_per_turn, files)
+    }
+
+    fn take_files(&mut self, owner: &mut S) -> Result<(), String> {
+        let Some(files) = &mut self.files else { return Ok(()) };
+        if files.files.is_empty() && !files.lost {
+            return Ok(());
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return Err("descriptors came before the handshake".into());
+        }
+        let (files, lost) = (std::mem::take(&mut files.files), std::mem::take(&mut files.lost));
+        self.protocol.on_files(owner, files, lost)
+    }
+
     fn take_frames(&mut self, owner: &mut S) -> Result<(), String> {
         let mut any = false;
         let result = loop {
-            match self.reader.next_frame() {
+            let protocol = &mut self.protocol;
+            let next = self
+                .reader
+                .next_frame_into(|kind, head, length| protocol.place_for(kind, head, length));
+            match next {
                 Ok(None) => break Ok(()),
                 Ok(Some(frame)) => {
                     any = true;
@@ -202,7 +250,7 @@ impl<S: 'static> Framed<S> {
     ) -> Result<(), String> {
         let (send, result) = match step {
             Ok(Step::Send(send)) => (send, Ok(())),
-            Ok(Step::Open { send, role, .. }) => match self.open(owner, role) {
+            Ok(Step::Open { send, role, features, .. }) => match self.open(owner, role, features) {
                 Ok(()) => (send, Ok(())),
                 Err(reason) => (Accepting::refusal(&reason), Err(reason)),
             },
@@ -213,7 +261,8 @@ impl<S: 'static> Framed<S> {
         result
     }
 
-    fn open(&mut self, owner: &mut S, role: Role) -> Result<(), String> {
+    fn open(&mut self, owner: &mut S, role: Role, features: Features) -> Result<(), String> {
+        self.channel.set_features(features);
         self.protocol.on_open(owner, &self.channel, role)?;
         self.reader.set_limits(self.bounds.frames);
         if let Phase::Handshake { opened, .. } = std::mem::replace(&mut self.phase, Phase::Open) {
@@ -228,6 +277,9 @@ impl<S: 'static> Framed<S> {
         self.channel.close(reason);
         self.channel.deregister();
         if matches!(std::mem::replace(&mut self.phase, Phase::Closed), Phase::Open) {
+            if let Some(landing) = self.reader.take_landing() {
+                self.protocol.on_cut_off(landing);
+            }
             self.protocol.on_closed(owner, reason);
         }
         Flow::Done

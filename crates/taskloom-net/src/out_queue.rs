@@ -4,7 +4,10 @@
 use crate::stream::Stream;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 /// Messages are gathered into chunks of about this size, which one write can pass to the kernel.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -13,17 +16,46 @@ const COPY_BELOW: usize = 4 * 1024;
 /// Slices offered to one write; the kernel takes up to 1024.
 const MAX_SLICES: usize = 64;
 
+/// Something whose descriptor is passed to the other side; kept until it was.
+#[derive(Clone)]
+pub struct File(Arc<dyn AsFd + Send + Sync>);
+
+impl File {
+    #[must_use]
+    pub fn new(file: Arc<dyn AsFd + Send + Sync>) -> Self {
+        Self(file)
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "File({:?})", self.0.as_fd())
+    }
+}
+
 #[derive(Debug)]
 enum Part {
-    Chunk { bytes: Vec<u8>, written: usize },
+    /// The files leave with the first byte.
+    Chunk {
+        bytes: Vec<u8>,
+        written: usize,
+        files: Vec<File>,
+    },
     Value(Bytes),
 }
 
 impl Part {
     fn rest(&self) -> &[u8] {
         match self {
-            Self::Chunk { bytes, written } => &bytes[*written..],
+            Self::Chunk { bytes, written, .. } => &bytes[*written..],
             Self::Value(bytes) => bytes,
+        }
+    }
+
+    fn files(&self) -> &[File] {
+        match self {
+            Self::Chunk { files, .. } => files,
+            Self::Value(_) => &[],
         }
     }
 
@@ -63,7 +95,7 @@ impl OutQueue {
         );
         if !open {
             let bytes = std::mem::take(&mut self.spare);
-            self.parts.push_back(Part::Chunk { bytes, written: 0 });
+            self.parts.push_back(Part::Chunk { bytes, written: 0, files: Vec::new() });
         }
         match self.parts.back_mut() {
             Some(Part::Chunk { bytes, .. }) => bytes,
@@ -78,6 +110,16 @@ impl OutQueue {
         write(chunk);
         let added = chunk.len() - before;
         self.bytes += added;
+    }
+
+    /// As [`OutQueue::append`], which must append something; the other side gets the descriptors
+    /// with its first byte. Only for connections that pass descriptors
+    /// ([`crate::Channel::passes_files`]), at most [`crate::stream::MAX_FILES`].
+    pub fn append_with_files(&mut self, files: Vec<File>, write: impl FnOnce(&mut Vec<u8>)) {
+        if !files.is_empty() {
+            self.parts.push_back(Part::Chunk { bytes: Vec::new(), written: 0, files });
+        }
+        self.append(write);
     }
 
     /// Appends a value; a long one is not copied.
@@ -97,13 +139,23 @@ impl OutQueue {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let mut count = 0;
                 for (slice, part) in slices.iter_mut().zip(&self.parts) {
+                    if count > 0 && !part.files().is_empty() {
+                        break;
+                    }
                     *slice = IoSlice::new(part.rest());
                     count += 1;
                 }
-                stream.write_slices(&slices[..count])
+                let files = self.parts.front().map_or(&[][..], Part::files);
+                let files: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.0.as_fd()).collect();
+                stream.write_slices(&slices[..count], &files)
             };
             match written {
-                Ok(written) => self.drop_written(written),
+                Ok(written) => {
+                    if let Some(Part::Chunk { files, .. }) = self.parts.front_mut() {
+                        files.clear();
+                    }
+                    self.drop_written(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -140,6 +192,50 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn descriptors_arrive_with_the_bytes_that_they_were_queued_with() {
+        use crate::stream::FileReader;
+        use std::io::Write;
+        use taskloom_proto::frame::{FrameLimits, FrameReader, write_frame};
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (ours, theirs) = (Stream::Unix(ours), Stream::Unix(theirs));
+        let mut queue = OutQueue::default();
+        let (mut reader, mut files) = (FrameReader::new(FrameLimits::DATA), FileReader::default());
+        let mut expected = Vec::new();
+        for kind in 0..20u8 {
+            let file = |n: u8| {
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(&[kind, n]).unwrap();
+                File::new(Arc::new(file))
+            };
+            let count = kind % 3;
+            let data = Bytes::from(vec![kind; usize::from(kind % 4) * 100_000]);
+            queue.append_with_files((0..count).map(file).collect(), |out| {
+                write_frame(out, kind, data.len() as u64, |out| out.push(kind));
+            });
+            queue.push(data.clone());
+            expected.push((kind, data, count));
+        }
+        let mut got = Vec::new();
+        while got.len() < expected.len() {
+            queue.write_to(&ours).unwrap();
+            theirs.fill(&mut reader, 1 << 20, Some(&mut files)).unwrap();
+            while let Some(frame) = reader.next_frame().unwrap() {
+                let count = frame.kind % 3;
+                for (n, file) in files.files.drain(..usize::from(count)).enumerate() {
+                    let mut content = [0; 2];
+                    rustix::io::pread(file, &mut content, 0).unwrap();
+                    assert_eq!(content, [frame.kind, n as u8]);
+                }
+                got.push((frame.kind, frame.data, count));
+            }
+        }
+        assert!(got == expected);
+        assert!(files.files.is_empty() && !files.lost);
+    }
 
     #[test]
     fn chunks_and_values_arrive_in_order_through_a_slow_socket() {

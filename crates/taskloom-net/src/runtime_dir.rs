@@ -51,18 +51,23 @@ fn companion_in(directory: &Path, address: SocketAddr) -> PathBuf {
     directory.join(format!("{}-{ip}-{port}.sock", network_namespace()))
 }
 
+/// `TASKLOOM_LOCAL_SOCKETS=0`: everything goes over TCP, as between hosts.
+fn has_companions() -> bool {
+    std::env::var_os("TASKLOOM_LOCAL_SOCKETS").is_none_or(|value| value != "0")
+}
+
 /// Where the listener of a loopback address also listens; `None` off loopback or when the
 /// runtime directory cannot be trusted. Makes the directory.
 #[must_use]
 pub fn companion_to_bind(address: SocketAddr) -> Option<PathBuf> {
-    let loopback = address.ip().is_loopback();
-    loopback.then(runtime_dir)?.ok().map(|directory| companion_in(&directory, address))
+    let wanted = address.ip().is_loopback() && has_companions();
+    wanted.then(runtime_dir)?.ok().map(|directory| companion_in(&directory, address))
 }
 
 /// The companion socket of a loopback address, when there is one.
 #[must_use]
 pub fn companion_to_connect(address: SocketAddr) -> Option<PathBuf> {
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() || !has_companions() {
         return None;
     }
     let directory = location();

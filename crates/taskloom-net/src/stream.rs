@@ -1,14 +1,18 @@
 //! A connected non-blocking stream socket, TCP or unix; reading and writing need no `&mut`.
 
 use bytes::BytesMut;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use std::io::{self, IoSlice};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-use taskloom_proto::frame::FrameReader;
+use taskloom_proto::frame::{FrameReader, Landing};
 
 #[derive(Debug)]
 pub enum Stream {
@@ -29,6 +33,51 @@ pub enum Fill {
 
 /// Room offered to one read.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Descriptors that one message may carry; the kernel takes up to 253.
+pub const MAX_FILES: usize = 64;
+/// Room for a control message with them.
+const FILES_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FILES));
+
+/// Reads descriptors that come with the bytes of a unix socket.
+#[derive(Debug)]
+pub struct FileReader {
+    /// The kernel wants initialised memory here.
+    scratch: Box<[u8]>,
+    /// What has come, in order.
+    pub files: Vec<OwnedFd>,
+    /// Some were lost: this process has too many open files.
+    pub lost: bool,
+}
+
+impl Default for FileReader {
+    fn default() -> Self {
+        Self { scratch: vec![0; READ_BYTES].into(), files: Vec::new(), lost: false }
+    }
+}
+
+impl FileReader {
+    /// Reads once into `reader`, and descriptors aside. Returns how many bytes came, and whether
+    /// the socket is known to be empty.
+    fn read(&mut self, stream: &Stream, reader: &mut FrameReader) -> io::Result<(usize, bool)> {
+        let mut space = [MaybeUninit::uninit(); FILES_SPACE];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let slices = &mut [IoSliceMut::new(&mut self.scratch)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = rustix::net::recvmsg(stream, slices, &mut control, flags)?;
+        self.lost |= received.flags.contains(ReturnFlags::CTRUNC);
+        let before = self.files.len();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                self.files.extend(files);
+            }
+        }
+        reader.extend(&self.scratch[..received.bytes]);
+        // A read ends behind bytes that descriptors came with, whatever follows.
+        let drained = received.bytes < self.scratch.len() && self.files.len() == before;
+        Ok((received.bytes, drained))
+    }
+}
 
 impl Stream {
     pub fn connect_tcp(address: &SocketAddr, timeout: Duration) -> io::Result<Self> {
@@ -97,31 +146,81 @@ impl Stream {
         Ok(read)
     }
 
-    /// Reads until nothing is left or about `budget` bytes were read.
-    pub fn fill(&self, reader: &mut FrameReader, budget: usize) -> io::Result<Fill> {
+    /// Reads until nothing is left or about `budget` bytes were read. Where frames carry data, it
+    /// stops after each read outside a large frame's data: the next bytes may be for a place of
+    /// their own. `files`: descriptors may come, too.
+    pub fn fill(
+        &self,
+        reader: &mut FrameReader,
+        budget: usize,
+        mut files: Option<&mut FileReader>,
+    ) -> io::Result<Fill> {
         let mut total = 0;
         while total < budget {
-            let buffer = reader.room(READ_BYTES);
-            let offered = buffer.capacity() - buffer.len();
-            match self.read_into(buffer) {
-                Ok(0) => return Ok(Fill::Ended),
-                // A short read empties a stream socket: no second call to learn that.
-                Ok(read) if read < offered => return Ok(Fill::Drained),
-                Ok(read) => total += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            let outcome = if let Some(landing) = reader.landing() {
+                self.read_landing(landing)
+            } else if let Some(files) = files.as_deref_mut() {
+                files.read(self, reader)
+            } else {
+                self.read_buffer(reader)
+            };
+            match outcome {
+                Ok((0, _)) => return Ok(Fill::Ended),
+                Ok((_, true)) => return Ok(Fill::Drained),
+                Ok((read, false)) => total += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(Fill::Drained);
                 }
                 Err(error) => return Err(error),
             }
+            if reader.carries_data() && reader.landing().is_none() {
+                break;
+            }
         }
         Ok(Fill::More)
     }
 
-    /// Writes once; never raises SIGPIPE, whatever the program did with that signal.
-    pub fn write_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let control = &mut SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(self, slices, control, SendFlags::NOSIGNAL)?)
+    /// As [`FileReader::read`]. A short read empties a stream socket: no second call to learn that.
+    fn read_buffer(&self, reader: &mut FrameReader) -> io::Result<(usize, bool)> {
+        let buffer = reader.room(READ_BYTES);
+        let offered = buffer.capacity() - buffer.len();
+        let read = self.read_into(buffer)?;
+        Ok((read, read < offered))
+    }
+
+    /// As [`FileReader::read`], no further than the data goes.
+    fn read_landing(&self, landing: &mut Landing) -> io::Result<(usize, bool)> {
+        let missing = landing.missing();
+        let data = &mut landing.data;
+        let spare = data.spare_capacity_mut();
+        let offered = spare.len().min(missing);
+        let (read, _) = rustix::net::recv(self, &mut spare[..offered], RecvFlags::empty())
+            .map(|(read, _)| (read.0.len(), read.1))?;
+        let length = data.len() + read;
+        // SAFETY: `recv` initialised the first `read` bytes of the spare capacity.
+        unsafe { data.set_len(length) };
+        Ok((read, read < offered))
+    }
+
+    /// Writes once, and passes the descriptors along with the first byte; never raises SIGPIPE,
+    /// whatever the program did with that signal. At most [`MAX_FILES`] descriptors, and none
+    /// over TCP.
+    pub fn write_slices(
+        &self,
+        slices: &[IoSlice<'_>],
+        files: &[BorrowedFd<'_>],
+    ) -> io::Result<usize> {
+        if files.is_empty() {
+            let control = &mut SendAncillaryBuffer::default();
+            return Ok(rustix::net::sendmsg(self, slices, control, SendFlags::NOSIGNAL)?);
+        }
+        let mut space = [MaybeUninit::uninit(); FILES_SPACE];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(files)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+        }
+        Ok(rustix::net::sendmsg(self, slices, &mut control, SendFlags::NOSIGNAL)?)
     }
 }
 

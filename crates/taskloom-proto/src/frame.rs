@@ -55,17 +55,42 @@ pub fn write_frame(
     out[start + 4..start + 8].copy_from_slice(&head_len.to_le_bytes());
 }
 
+/// Frames with at least this much data have it read straight into memory of its own.
+const LAND_FROM: usize = 128 * 1024;
+/// Memory that is reserved for a frame's data before it arrives: untouched memory costs nothing,
+/// and growing copies. Control connections carry no data.
+const LAND_AHEAD: usize = 1024 * 1024 * 1024;
+
 /// Cuts received bytes into frames.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
     limits: FrameLimits,
+    landing: Option<Landing>,
+}
+
+/// A frame without the whole of its data, which goes from the socket to where it stays.
+#[derive(Debug)]
+pub struct Landing {
+    pub kind: u8,
+    pub head: Bytes,
+    /// What has arrived.
+    pub data: BytesMut,
+    length: usize,
+}
+
+impl Landing {
+    /// Bytes that have not arrived.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.length - self.data.len()
+    }
 }
 
 impl FrameReader {
     #[must_use]
     pub fn new(limits: FrameLimits) -> Self {
-        Self { buffer: BytesMut::new(), limits }
+        Self { buffer: BytesMut::new(), limits, landing: None }
     }
 
     pub fn set_limits(&mut self, limits: FrameLimits) {
@@ -82,9 +107,30 @@ impl FrameReader {
         &mut self.buffer
     }
 
+    /// The frame whose data the next received bytes are, if there is one, with room for at least
+    /// one of them. No more than [`Landing::missing`] bytes may be added.
+    pub fn landing(&mut self) -> Option<&mut Landing> {
+        let landing = self.landing.as_mut().filter(|landing| landing.missing() > 0)?;
+        if landing.data.len() == landing.data.capacity() {
+            landing.data.reserve(landing.missing().min(landing.data.len().max(LAND_AHEAD)));
+        }
+        Some(landing)
+    }
+
+    /// The frame whose data the stream's end cut off.
+    pub fn take_landing(&mut self) -> Option<Landing> {
+        self.landing.take()
+    }
+
     /// Adds received bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether frames may have data, which may go to places of their own.
+    #[must_use]
+    pub fn carries_data(&self) -> bool {
+        self.limits.data_bytes > 0
     }
 
     /// Bytes received and not yet returned as frames.
@@ -93,10 +139,11 @@ impl FrameReader {
         self.buffer.len()
     }
 
-    /// How many bytes the frame under way still lacks; 0 when that is not known yet.
+    /// How many bytes the frame under way still lacks in the buffer; 0 when that is not known yet.
     fn missing(&self) -> usize {
         match self.lengths() {
             Ok(Some((head, data))) => {
+                let data = if data >= LAND_FROM { 0 } else { data };
                 (HEADER_BYTES + head).saturating_add(data).saturating_sub(self.buffer.len())
             }
             _ => 0,
@@ -125,7 +172,31 @@ impl FrameReader {
 
     /// The next whole frame, if it is there. After an error the stream is unusable.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.next_frame_into(|_, _, _| None)
+    }
+
+    /// As [`FrameReader::next_frame`]; for a frame with much data, `place` is asked where it shall
+    /// go: kind, head and length of the data to an empty buffer with that much room. Without
+    /// one, memory is reserved here.
+    pub fn next_frame_into(
+        &mut self,
+        place: impl FnOnce(u8, &Bytes, usize) -> Option<BytesMut>,
+    ) -> Result<Option<Frame>, FrameError> {
+        if let Some(landing) = self.landing.take_if(|landing| landing.missing() == 0) {
+            let Landing { kind, head, data, .. } = landing;
+            return Ok(Some(Frame { kind, head, data: data.freeze() }));
+        }
+        if self.landing.is_some() {
+            return Ok(None);
+        }
         let Some((head, data)) = self.lengths()? else { return Ok(None) };
+        if data >= LAND_FROM && self.buffer.len() >= HEADER_BYTES + head {
+            self.land(head, data, place);
+            return match self.landing.as_ref().is_some_and(|landing| landing.missing() == 0) {
+                true => self.next_frame(),
+                false => Ok(None),
+            };
+        }
         if self.buffer.len() < HEADER_BYTES + head + data {
             return Ok(None);
         }
@@ -134,6 +205,23 @@ impl FrameReader {
         let mut rest = frame.split_off(HEADER_BYTES);
         let data = rest.split_off(head);
         Ok(Some(Frame { kind, head: rest, data }))
+    }
+
+    /// Takes the head off the buffer, and what has arrived of the data to its own place.
+    fn land(
+        &mut self,
+        head: usize,
+        length: usize,
+        place: impl FnOnce(u8, &Bytes, usize) -> Option<BytesMut>,
+    ) {
+        let kind = self.buffer[0];
+        let head =
+            Bytes::copy_from_slice(&self.buffer.split_to(HEADER_BYTES + head)[HEADER_BYTES..]);
+        let suits = |data: &BytesMut| data.is_empty() && data.capacity() >= length;
+        let place = place(kind, &head, length).filter(suits);
+        let mut data = place.unwrap_or_else(|| BytesMut::with_capacity(length.min(LAND_AHEAD)));
+        data.extend_from_slice(&self.buffer.split_to(length.min(self.buffer.len())));
+        self.landing = Some(Landing { kind, head, data, length });
     }
 }
 
@@ -168,6 +256,43 @@ mod tests {
     }
 
     #[test]
+    fn large_data_goes_to_the_place_that_is_named_for_it() {
+        let data: Vec<u8> = (0..LAND_FROM + 5).map(|n| n as u8).collect();
+        let mut stream = frame(3, b"head", &data);
+        stream.extend(frame(4, b"", b"next"));
+        for first in [10, HEADER_BYTES + 4, HEADER_BYTES + 100, stream.len() - 3] {
+            let mut reader = FrameReader::new(FrameLimits::DATA);
+            let place = BytesMut::with_capacity(data.len());
+            let address = place.as_ptr();
+            let mut place = Some(place);
+            let mut rest = &stream[..];
+            let mut got = Vec::new();
+            while got.len() < 2 {
+                let frame = reader.next_frame_into(|kind, head, length| {
+                    assert_eq!((kind, &head[..], length), (3, &b"head"[..], data.len()));
+                    place.take()
+                });
+                got.extend(frame.unwrap());
+                let step = if rest.len() == stream.len() { first } else { 1000 };
+                let step = match reader.landing() {
+                    Some(landing) => {
+                        let step = step.min(landing.missing()).min(rest.len());
+                        landing.data.extend_from_slice(&rest[..step]);
+                        step
+                    }
+                    None => {
+                        reader.extend(&rest[..step.min(rest.len())]);
+                        step.min(rest.len())
+                    }
+                };
+                rest = &rest[step..];
+            }
+            assert!(got[0].data == data && got[1].data == "next", "first part of {first}");
+            assert_eq!(got[0].data.as_ptr(), address);
+        }
+    }
+
+    #[test]
     fn an_oversized_claim_is_refused_before_memory_is_reserved() {
         let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
         reader.extend(&frame(1, &[0; 5000], b"")[..HEADER_BYTES]);
@@ -178,6 +303,7 @@ mod tests {
         reader.extend(&header);
         assert_eq!(reader.next_frame(), Ok(None));
         assert!(reader.room(1).capacity() <= 65 * 1024 * 1024);
+        assert!(reader.landing().unwrap().data.capacity() <= LAND_AHEAD);
     }
 
     #[test]

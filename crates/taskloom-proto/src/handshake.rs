@@ -56,6 +56,34 @@ impl Wire for Role {
     }
 }
 
+/// What a process can read beyond the first release; its peers use it or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features(u64);
+
+impl Features {
+    /// Values in shared memory, over sockets that pass descriptors; values whose segments are
+    /// padded in a frame ([`crate::transfer::Layout`]).
+    pub const SHARED_MEMORY: Self = Self(1);
+    /// All that this release knows.
+    pub const OURS: Self = Self::SHARED_MEMORY;
+
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Unknown bits are kept: they are a newer release's.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
 /// The shared secret of a cluster. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Vec<u8>);
@@ -89,6 +117,8 @@ wire_record! {
         pub minor: u16,
         pub role: Role,
         pub nonce: Nonce,
+        /// [`Features`] of the connecting side.
+        pub features: u64,
     }
 
     pub struct Challenge {
@@ -98,6 +128,8 @@ wire_record! {
         pub epoch: u64,
         pub nonce: Nonce,
         pub proof: Nonce,
+        /// [`Features`] of the accepting side.
+        pub features: u64,
     }
 
     pub struct Proof {
@@ -165,7 +197,7 @@ pub enum Step {
     /// Send these bytes and wait for the next frame.
     Send(Vec<u8>),
     /// Send these bytes (may be empty): the connection is open.
-    Open { send: Vec<u8>, role: Role, epoch: u64 },
+    Open { send: Vec<u8>, role: Role, epoch: u64, features: Features },
 }
 
 /// The side that connects.
@@ -174,21 +206,23 @@ pub struct Connecting {
     token: Token,
     role: Role,
     nonce: Nonce,
-    epoch: Option<u64>,
+    /// The other side's, from its challenge.
+    epoch: Option<(u64, Features)>,
 }
 
 impl Connecting {
     /// Returns the state and the first bytes to send.
     #[must_use]
     pub fn start(token: Token, role: Role, nonce: Nonce) -> (Self, Vec<u8>) {
-        let hello = Hello { magic: MAGIC, major: MAJOR, minor: MINOR, role, nonce };
+        let features = Features::OURS.bits();
+        let hello = Hello { magic: MAGIC, major: MAJOR, minor: MINOR, role, nonce, features };
         (Self { token, role, nonce, epoch: None }, message(HELLO, &hello))
     }
 
     pub fn on_frame(&mut self, frame: &Frame) -> Result<Step, HandshakeError> {
-        if let Some(epoch) = self.epoch {
+        if let Some((epoch, features)) = self.epoch {
             read::<Reject>(frame, WELCOME)?;
-            return Ok(Step::Open { send: Vec::new(), role: self.role, epoch });
+            return Ok(Step::Open { send: Vec::new(), role: self.role, epoch, features });
         }
         let challenge: Challenge = read(frame, CHALLENGE)?;
         if challenge.major != MAJOR {
@@ -199,7 +233,7 @@ impl Connecting {
         if !same(&expected, &challenge.proof) {
             return Err(HandshakeError::WrongToken);
         }
-        self.epoch = Some(challenge.epoch);
+        self.epoch = Some((challenge.epoch, Features::from_bits(challenge.features)));
         let proof = self.token.prove("connect", &self.nonce, &challenge.nonce);
         Ok(Step::Send(message(PROOF, &Proof { proof })))
     }
@@ -229,7 +263,8 @@ impl Accepting {
                 return Err(HandshakeError::WrongToken);
             }
             let send = message(WELCOME, &Reject::default());
-            return Ok(Step::Open { send, role: hello.role, epoch: self.epoch });
+            let (role, features) = (hello.role, Features::from_bits(hello.features));
+            return Ok(Step::Open { send, role, epoch: self.epoch, features });
         }
         let hello: Hello = read(frame, HELLO)?;
         if hello.magic != MAGIC {
@@ -241,7 +276,8 @@ impl Accepting {
         let proof = self.token.prove("accept", &hello.nonce, &self.nonce);
         let (epoch, nonce) = (self.epoch, self.nonce);
         self.hello = Some(hello);
-        let challenge = Challenge { major: MAJOR, minor: MINOR, epoch, nonce, proof };
+        let features = Features::OURS.bits();
+        let challenge = Challenge { major: MAJOR, minor: MINOR, epoch, nonce, proof, features };
         Ok(Step::Send(message(CHALLENGE, &challenge)))
     }
 
@@ -287,9 +323,27 @@ mod tests {
     fn both_sides_open_with_the_same_token() {
         let (proof, mut accepting, mut connecting) = run("secret", "secret");
         let welcome = accepting.on_frame(&sent(proof.unwrap())).unwrap();
-        assert!(matches!(welcome, Step::Open { role: Role::Worker, epoch: 9, .. }));
+        assert!(matches!(
+            welcome,
+            Step::Open { role: Role::Worker, epoch: 9, features: Features::OURS, .. }
+        ));
         let open = connecting.on_frame(&sent(welcome)).unwrap();
-        assert!(matches!(open, Step::Open { role: Role::Worker, epoch: 9, .. }));
+        assert!(matches!(
+            open,
+            Step::Open { role: Role::Worker, epoch: 9, features: Features::OURS, .. }
+        ));
+    }
+
+    #[test]
+    fn a_process_that_names_no_features_has_none() {
+        let mut hello = Vec::new();
+        Hello::default().write(&mut hello);
+        // As an older release writes it: without the last field.
+        hello.truncate(hello.len() - 8);
+        let length = (hello.len() - 4) as u32;
+        hello[..4].copy_from_slice(&length.to_le_bytes());
+        let old = Hello::read(&mut Reader::new(&hello.into())).unwrap();
+        assert!(!Features::from_bits(old.features).contains(Features::SHARED_MEMORY));
     }
 
     #[test]

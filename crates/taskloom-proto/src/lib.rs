@@ -5,7 +5,7 @@
 //! - [`handshake`]: version and token, proved both ways before anything else is read.
 //! - [`coordination`]: what clients ask of locks, queues and other shared objects.
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection;
-//!   [`actor`]: those about actors.
+//!   [`actor`]: those about actors; [`transfer`]: how values lie in frames and in shared memory.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //! - [`policy`]: what few tasks ask for, and interrupts.
 //!
@@ -24,6 +24,7 @@ pub mod policy;
 pub mod shared;
 pub mod small;
 pub mod supervisor;
+pub mod transfer;
 pub mod value;
 pub mod wire;
 pub mod worker;

@@ -2,6 +2,7 @@
 //! The bytes themselves follow as the frame's data, never inside the message.
 
 use crate::actor::{ActorCall, ActorReply};
+use crate::transfer::Layout;
 use crate::{wire_messages, wire_record};
 use taskloom_types::TaskId;
 
@@ -25,6 +26,8 @@ wire_record! {
     pub struct Fetch {
         pub request: u64,
         pub tasks: Vec<TaskId>,
+        /// The asker cannot map shared memory.
+        pub in_frame: bool,
     }
 
     /// One reply per [`Fetch`], items in the order asked. A reply may be cut short by a size
@@ -42,6 +45,8 @@ wire_record! {
         /// Why the value could not be serialized, when the status is [`FetchItem::FAILED`]:
         /// an encoded [`crate::ErrorInfo`].
         pub error: Option<crate::ErrorInfo>,
+        /// Where the segments are.
+        pub layout: Option<Layout>,
     }
 
     /// A scattered value.
@@ -50,12 +55,16 @@ wire_record! {
         pub task: TaskId,
         pub size_bytes: u64,
         pub segments: Vec<u64>,
+        /// Where the segments are.
+        pub layout: Option<Layout>,
     }
 
     pub struct PutReply {
         pub request: u64,
         /// Empty when the value is stored.
         pub error: String,
+        /// The worker cannot map shared memory: send the value again, in the frame.
+        pub in_frame: bool,
     }
 }
 

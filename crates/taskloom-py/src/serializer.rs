@@ -117,9 +117,22 @@ pub fn serialize(py: Python<'_>, worker: &Arc<Inner>) {
     while let Some(Serve { items, reply }) = py.detach(|| worker.shell.to_serialize().wait()) {
         let encode =
             |(task, servable)| StoredItem { task, value: encode(py, worker, task, servable) };
-        let items = items.into_iter().map(encode).collect();
-        py.detach(|| reply.reply(items));
+        let items: Vec<_> = items.into_iter().map(encode).collect();
+        py.detach(|| match reply.maps_memory() {
+            true => reply.reply(items.into_iter().map(|item| share(worker, item)).collect()),
+            false => reply.reply(items),
+        });
     }
+}
+
+/// Has a large value travel in shared memory.
+fn share(worker: &Inner, item: StoredItem) -> StoredItem {
+    let StoredItem { task, value } = item;
+    let value = match value {
+        StoredValue::Here(segments) => StoredValue::Here(worker.shell.share(task, segments)),
+        other => other,
+    };
+    StoredItem { task, value }
 }
 
 fn encode(

@@ -2,14 +2,20 @@
 //!
 //! [`DataServer`] answers from a [`DataStore`]; [`DataClient`] asks, over one connection per
 //! address. Values are never copied on the way: they leave by vectored writes, and arrive as
-//! slices of the buffer that the socket was read into. Calls of actors take the same way.
+//! slices of the buffer that the socket was read into. Within a host, large ones are in shared
+//! memory ([`SharedMemory`]), and only descriptors travel. Calls of actors take the same way.
+//!
+//! Docs: `docs/design/data-plane.md`.
 
 mod calls;
 mod client;
+mod memory;
+mod parcel;
 mod server;
 
 pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
+pub use memory::{SHARE_FROM, SharedMemory, is_shared};
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
 
 use bytes::Bytes;

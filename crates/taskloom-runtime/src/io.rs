@@ -76,16 +76,11 @@ impl IoThread {
         let address: Address = address.parse()?;
         let connected = connect(&address, Out::ROLE, token, options)?;
         let protocol = Box::new(LinkProtocol { sink: Some(sink), batch: Vec::new() });
-        let framed = Framed::connected(
-            connected.stream,
-            connected.reader,
-            &self.remote,
-            Bounds::CONTROL,
-            protocol,
-        );
+        let epoch = connected.epoch;
+        let framed = Framed::connected(connected, &self.remote, Bounds::CONTROL, protocol);
         let link = Arc::new(SocketLink { channel: framed.sender().clone() });
         framed.start(&self.remote);
-        Ok(Opened { link, epoch: connected.epoch })
+        Ok(Opened { link, epoch })
     }
 
     /// Calls back on the IO thread every `period`, first after one period. The callback must

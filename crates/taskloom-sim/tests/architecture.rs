@@ -9,7 +9,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("taskloom-proto", &["taskloom-types"]),
     ("taskloom-core", &["taskloom-proto", "taskloom-types"]),
     ("taskloom-net", &["taskloom-proto", "taskloom-types"]),
-    ("taskloom-runtime", &["taskloom-core", "taskloom-net", "taskloom-proto", "taskloom-types"]),
+    ("taskloom-data", &[]),
+    (
+        "taskloom-runtime",
+        &["taskloom-core", "taskloom-data", "taskloom-net", "taskloom-proto", "taskloom-types"],
+    ),
     (
         "taskloom-cli",
         &["taskloom-core", "taskloom-net", "taskloom-proto", "taskloom-runtime", "taskloom-types"],
@@ -19,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "taskloom-cli",
             "taskloom-core",
+            "taskloom-data",
             "taskloom-net",
             "taskloom-proto",
             "taskloom-runtime",

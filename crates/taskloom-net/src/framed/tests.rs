@@ -170,7 +170,7 @@ fn an_oversized_frame_closes_an_open_connection() {
     let mut header = [0; HEADER_BYTES];
     header[0] = 1;
     header[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    connected.stream.write_slices(&[std::io::IoSlice::new(&header)]).unwrap();
+    connected.stream.write_slices(&[std::io::IoSlice::new(&header)], &[]).unwrap();
     assert_eq!(server.told.recv().unwrap(), "open");
     assert!(server.told.recv().unwrap().contains("larger than"));
 }

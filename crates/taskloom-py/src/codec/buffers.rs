@@ -5,6 +5,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, buffer::PyUntypedBuffer, ffi};
 use std::ffi::c_int;
+use taskloom_data::shared::{PrivateView, place_of};
 
 /// Bytes that a Python object owns. Dropping it on a thread without the GIL queues the release.
 struct PythonMemory {
@@ -55,7 +56,12 @@ enum Memory {
     Shared(Bytes),
     /// Ours alone, so that an array over it may be changed in place.
     Owned(BytesMut),
+    /// Pages that others read, too: what is changed in place is copied by the kernel.
+    Private(PrivateView),
 }
+
+/// Shorter buffers in shared memory are copied: that costs less than a mapping of their own.
+const VIEW_FROM: usize = 64 * 1024;
 
 /// A received segment as a Python buffer: arrays are built over it without a copy.
 #[pyclass(frozen, module = "taskloom._taskloom")]
@@ -68,8 +74,15 @@ impl SegmentBuffer {
         Self { memory: Memory::Shared(segment) }
     }
 
-    /// A buffer that may be written to: without a copy when nobody else holds the memory.
+    /// A buffer that may be written to: without a copy when nobody else holds the memory, or when
+    /// it is shared memory.
     pub(super) fn writable(segment: Bytes) -> Self {
+        if segment.len() >= VIEW_FROM
+            && let Some(place) = place_of(&segment)
+            && let Ok(view) = place.private_view(segment.len())
+        {
+            return Self { memory: Memory::Private(view) };
+        }
         let owned = segment.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         Self { memory: Memory::Owned(owned) }
     }
@@ -81,6 +94,7 @@ impl SegmentBuffer {
         match &self.memory {
             Memory::Shared(bytes) => bytes.len(),
             Memory::Owned(bytes) => bytes.len(),
+            Memory::Private(view) => view.len(),
         }
     }
 
@@ -94,9 +108,10 @@ impl SegmentBuffer {
         let (start, length, readonly) = match &slf.get().memory {
             Memory::Shared(bytes) => (bytes.as_ptr(), bytes.len(), 1),
             Memory::Owned(bytes) => (bytes.as_ptr(), bytes.len(), 0),
+            Memory::Private(view) => (view.as_ptr().cast_const(), view.len(), 0),
         };
         let length = length as ffi::Py_ssize_t;
-        // SAFETY: fills the view that the interpreter passed; writable memory is `Owned` only.
+        // SAFETY: fills the view that the interpreter passed; writable memory is nobody else's.
         let result = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start as *mut _, length, readonly, flags)
         };

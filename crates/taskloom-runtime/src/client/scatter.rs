@@ -84,6 +84,19 @@ impl Scatter {
         self.error.lock().get_or_insert(reason);
     }
 
+    /// The value in shared memory, when workers of this host are to have it: one copy for all.
+    fn in_shared_memory(&self, item: ScatterItem, addresses: &[String]) -> ScatterItem {
+        let (data, segments) = (&self.client.data, &item.segments);
+        let memory = data.memory();
+        if !memory.would_share(segments) || !addresses.iter().any(|address| data.is_near(address)) {
+            return item;
+        }
+        match memory.share(segments) {
+            Some(segments) => ScatterItem { segments, ..item },
+            None => item,
+        }
+    }
+
     /// Sends the values as planned. `make_wait` is given the number of transfers.
     ///
     /// # Errors
@@ -105,6 +118,7 @@ impl Scatter {
             let Some((task, addresses)) = read_place(place) else {
                 return Err(("protocol".into(), "the scheduler's plan cannot be read".into()));
             };
+            let item = self.in_shared_memory(item, &addresses);
             transfers.extend(addresses.into_iter().map(|address| (address, task, item.clone())));
         }
         let wait = make_wait(transfers.len());

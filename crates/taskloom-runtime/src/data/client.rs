@@ -1,15 +1,19 @@
 //! The asking side of the data plane.
 
 use super::calls::PendingCall;
-use super::take_segments;
+use super::memory::SharedMemory;
+use super::parcel::{Abilities, Parcel, Unreadable, unpack};
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use taskloom_net::framed::Bounds;
+use taskloom_net::runtime_dir::companion_to_connect;
 use taskloom_net::{Address, Channel, ConnectError, ConnectOptions, Framed, Protocol, connect};
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::ActorReply;
@@ -66,6 +70,9 @@ pub struct DataClient {
 struct Shared {
     io: Arc<IoThread>,
     token: Token,
+    memory: SharedMemory,
+    /// Peers from which shared memory cannot be mapped here.
+    in_frame: Mutex<HashSet<String>>,
     /// `None` after [`DataClient::close`].
     peers: Mutex<Option<HashMap<String, Arc<Peer>>>>,
 }
@@ -73,15 +80,40 @@ struct Shared {
 impl DataClient {
     #[must_use]
     pub fn new(io: Arc<IoThread>, token: Token) -> Self {
-        let peers = Mutex::new(Some(HashMap::new()));
-        Self { shared: Arc::new(Shared { io, token, peers }) }
+        let memory = SharedMemory::new(io.clone());
+        let (peers, in_frame) = (Mutex::new(Some(HashMap::new())), Mutex::default());
+        Self { shared: Arc::new(Shared { io, token, memory, in_frame, peers }) }
+    }
+
+    /// This process's shared memory.
+    #[must_use]
+    pub fn memory(&self) -> &SharedMemory {
+        &self.shared.memory
+    }
+
+    /// Whether the worker at `address` can probably map this process's memory: it is on this
+    /// host, as far as one can tell without asking.
+    #[must_use]
+    pub fn is_near(&self, address: &str) -> bool {
+        let known = {
+            let peers = self.shared.peers.lock();
+            let peer = peers.as_ref().and_then(|peers| peers.get(address));
+            peer.and_then(|peer| peer.state.lock().channel.clone())
+        };
+        match known {
+            Some(channel) => Abilities::of(&channel).files,
+            None => address.parse::<Address>().is_ok_and(|address| has_local_socket(&address)),
+        }
     }
 
     /// Asks the worker at `address` for values; answers are in the order asked.
     pub fn fetch(&self, address: &str, tasks: Vec<TaskId>, on_reply: FetchCallback) {
         let answers = tasks.iter().map(|_| None).collect();
         let open = (0..tasks.len()).collect();
-        self.ask(address, Pending::Fetch(PendingFetch { tasks, answers, open, on_reply }));
+        let in_frame =
+            !self.shared.memory.is_enabled() || self.shared.in_frame.lock().contains(address);
+        let fetch = PendingFetch { tasks, answers, open, in_frame, on_reply };
+        self.ask(address, Pending::Fetch(fetch));
     }
 
     /// Gives the worker at `address` a value of `size_bytes` as estimated.
@@ -93,8 +125,8 @@ impl DataClient {
         segments: Vec<Bytes>,
         on_reply: PutCallback,
     ) {
-        let segments = Some(segments);
-        self.ask(address, Pending::Put(PendingPut { task, size_bytes, segments, on_reply }));
+        let put = PendingPut { task, size_bytes, segments, in_frame: false, on_reply };
+        self.ask(address, Pending::Put(put));
     }
 
     /// Ends the connection to an address; what was asked there fails.
@@ -154,6 +186,17 @@ impl Shared {
     }
 }
 
+/// Whether a process of this host serves there, over a socket that passes descriptors.
+fn has_local_socket(address: &Address) -> bool {
+    match address {
+        Address::Unix(_) => true,
+        Address::Tcp { host, port } => {
+            let ip = host.parse::<IpAddr>();
+            ip.is_ok_and(|ip| companion_to_connect(SocketAddr::new(ip, *port)).is_some())
+        }
+    }
+}
+
 /// Connecting blocks, for a moment on one host and longer where a host is gone: neither the
 /// caller nor the IO thread should wait for it.
 fn connect_in_background(shared: &Arc<Shared>, peer: &Arc<Peer>) {
@@ -180,13 +223,8 @@ fn open(client: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), ConnectError> {
     let options = ConnectOptions { timeout: CONNECT_TIME, retry: false };
     let connected = connect(&address, Role::Peer, &client.token, options)?;
     let remote = client.io.remote();
-    let framed = Framed::connected(
-        connected.stream,
-        connected.reader,
-        remote,
-        Bounds::DATA,
-        Box::new(Asking { peer: peer.clone() }),
-    );
+    let protocol = Box::new(Asking { peer: peer.clone(), files: VecDeque::new() });
+    let framed = Framed::connected(connected, remote, Bounds::DATA, protocol);
     peer.opened(framed.sender());
     framed.start(remote);
     Ok(())
@@ -260,7 +298,12 @@ impl Peer {
         pending.ok_or_else(|| "an answer to a question that was not asked".into())
     }
 
-    fn on_fetched(&self, reply: FetchReply, data: Bytes) -> Result<(), String> {
+    fn on_fetched(
+        &self,
+        reply: FetchReply,
+        data: Bytes,
+        files: &mut VecDeque<OwnedFd>,
+    ) -> Result<(), String> {
         let pending = match self.take(reply.request)? {
             Pending::Fetch(fetch) => fetch,
             other => {
@@ -268,7 +311,7 @@ impl Peer {
                 return Err("a fetch's answer to something else".into());
             }
         };
-        self.merge(reply, data, pending)
+        self.merge(reply, data, files, pending)
     }
 
     /// Adds the answers; asks again for what the reply had no room for.
@@ -276,9 +319,10 @@ impl Peer {
         &self,
         reply: FetchReply,
         data: Bytes,
+        files: &mut VecDeque<OwnedFd>,
         mut pending: PendingFetch,
     ) -> Result<(), String> {
-        if let Err(reason) = pending.add(&reply, data) {
+        if let Err(reason) = pending.add(&reply, data, files) {
             self.restore(reply.request, Pending::Fetch(pending));
             return Err(reason);
         }
@@ -298,6 +342,13 @@ impl Peer {
 
     fn on_put_done(&self, reply: PutReply) -> Result<(), String> {
         match self.take(reply.request)? {
+            Pending::Put(put) if reply.in_frame && !put.in_frame => {
+                let put = Pending::Put(PendingPut { in_frame: true, ..put });
+                if let Some(refused) = self.ask(put) {
+                    refused.fail(FetchError::Closed);
+                }
+                Ok(())
+            }
             Pending::Put(put) => {
                 let address = self.address.clone();
                 (put.on_reply)(match reply.error {
@@ -340,14 +391,17 @@ pub(super) struct PendingFetch {
     answers: Vec<Option<Fetched>>,
     /// Positions that have no answer yet, in the order of the question under way.
     open: Vec<usize>,
+    /// Shared memory cannot be mapped here.
+    in_frame: bool,
     on_reply: FetchCallback,
 }
 
 pub(super) struct PendingPut {
     task: TaskId,
     size_bytes: u64,
-    /// `None` once sent.
-    segments: Option<Vec<Bytes>>,
+    segments: Vec<Bytes>,
+    /// The peer cannot map shared memory.
+    in_frame: bool,
     on_reply: PutCallback,
 }
 
@@ -356,16 +410,11 @@ impl Pending {
         match self {
             Self::Fetch(fetch) => {
                 let tasks = fetch.open.iter().map(|&at| fetch.tasks[at]).collect();
-                let message = PeerMessage::Fetch(Fetch { request, tasks });
+                let message =
+                    PeerMessage::Fetch(Fetch { request, tasks, in_frame: fetch.in_frame });
                 send(channel, &message, Vec::new());
             }
-            Self::Put(put) => {
-                let data = put.segments.take().unwrap_or_default();
-                let segments = data.iter().map(|segment| segment.len() as u64).collect();
-                let (task, size_bytes) = (put.task, put.size_bytes);
-                let message = PeerMessage::Put(Put { request, task, size_bytes, segments });
-                send(channel, &message, data);
-            }
+            Self::Put(put) => put.send(request, channel),
             Self::Call(call) => call.send(request, channel),
         }
     }
@@ -388,18 +437,54 @@ pub(super) fn send(channel: &Channel, message: &PeerMessage, data: Vec<Bytes>) {
     channel.flush();
 }
 
+impl PendingPut {
+    fn send(&self, request: u64, channel: &Channel) {
+        let abilities = Abilities::of(channel);
+        let abilities = if self.in_frame { abilities.in_frame() } else { abilities };
+        let mut parcel = Parcel::pack(self.segments.clone(), abilities);
+        let message = PeerMessage::Put(Put {
+            request,
+            task: self.task,
+            size_bytes: self.size_bytes,
+            segments: std::mem::take(&mut parcel.lengths),
+            layout: parcel.layout.take(),
+        });
+        channel.queue(|queue| {
+            let files = std::mem::take(&mut parcel.files);
+            queue.append_with_files(files, |out| {
+                write_frame(out, message.kind(), parcel.data_bytes, |out| message.write_body(out));
+            });
+            parcel.push_data(queue);
+        });
+        channel.flush();
+    }
+}
+
 impl PendingFetch {
-    fn add(&mut self, reply: &FetchReply, mut data: Bytes) -> Result<(), String> {
+    fn add(
+        &mut self,
+        reply: &FetchReply,
+        mut data: Bytes,
+        files: &mut VecDeque<OwnedFd>,
+    ) -> Result<(), String> {
         if reply.items.len() != self.open.len() {
             return Err("a reply with the wrong number of items".into());
         }
         let asked = std::mem::take(&mut self.open);
+        let asked_for_files = !self.in_frame;
         for (&at, item) in asked.iter().zip(&reply.items) {
             let outcome = match item.status {
-                FetchItem::OK => FetchOutcome::Value(
-                    take_segments(&mut data, &item.segments)
-                        .ok_or("a value's segments do not match its data")?,
-                ),
+                FetchItem::OK => {
+                    match unpack(&item.segments, item.layout.as_ref(), &mut data, files) {
+                        Ok(segments) => FetchOutcome::Value(segments),
+                        Err(Unreadable::Malformed(reason)) => return Err(reason),
+                        Err(Unreadable::Unmappable(_)) => {
+                            self.in_frame = true;
+                            self.open.push(at);
+                            continue;
+                        }
+                    }
+                }
                 FetchItem::MISSING => FetchOutcome::Missing,
                 FetchItem::FAILED => FetchOutcome::Failed(item.error.clone().unwrap_or_default()),
                 FetchItem::LATER => {
@@ -410,7 +495,7 @@ impl PendingFetch {
             };
             self.answers[at] = Some(Fetched { task: self.tasks[at], outcome });
         }
-        match self.open.len() == asked.len() && !asked.is_empty() {
+        match self.open.len() == asked.len() && !asked.is_empty() && !asked_for_files {
             true => Err("a reply without a single item".into()),
             false => Ok(()),
         }
@@ -420,6 +505,8 @@ impl PendingFetch {
 /// The receiving half of a peer's connection.
 struct Asking {
     peer: Arc<Peer>,
+    /// Descriptors of frames that have not been read yet.
+    files: VecDeque<OwnedFd>,
 }
 
 impl Asking {
@@ -440,13 +527,27 @@ impl Protocol<Io> for Asking {
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
         let message = PeerMessage::read_body(frame.kind, &frame.head);
         match message.map_err(|error| error.to_string())? {
-            PeerMessage::FetchReply(reply) => self.peer.on_fetched(reply, frame.data),
+            PeerMessage::FetchReply(reply) => {
+                self.peer.on_fetched(reply, frame.data, &mut self.files)
+            }
             PeerMessage::PutReply(reply) => self.peer.on_put_done(reply),
             PeerMessage::ActorReply(reply) => self.peer.on_called(reply, frame.data),
             PeerMessage::Fetch(_) | PeerMessage::Put(_) | PeerMessage::ActorCall(_) => {
                 Err("a question to an asker".into())
             }
         }
+    }
+
+    fn on_files(&mut self, _: &mut Io, files: Vec<OwnedFd>, lost: bool) -> Result<(), String> {
+        self.files.extend(files);
+        if !lost {
+            return Ok(());
+        }
+        if let Some(client) = self.peer.client.upgrade() {
+            client.in_frame.lock().insert(self.peer.address.clone());
+        }
+        Err("this process has too many open files to take another: values will come as bytes"
+            .into())
     }
 
     fn on_batch_end(&mut self, _: &mut Io) {}

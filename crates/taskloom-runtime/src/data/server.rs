@@ -1,13 +1,17 @@
 //! The serving side of the data plane.
 
 use super::calls::{ActorRequest, CallReplier};
+use super::parcel::{Abilities, Parcel, Unreadable, unpack};
 use super::take_segments;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use taskloom_net::framed::Bounds;
 use taskloom_net::listener::Service;
+use taskloom_net::stream::MAX_FILES;
 use taskloom_net::{Address, Channel, ListenError, ListenOptions, Listener, Protocol, Remote};
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::{ActorCall, ActorLife};
@@ -57,10 +61,17 @@ pub struct FetchReplier {
     request: u64,
     /// What to answer for when the store drops this.
     asked: Vec<TaskId>,
+    abilities: Abilities,
     answered: bool,
 }
 
 impl FetchReplier {
+    /// Whether the asker can map values that are in shared memory.
+    #[must_use]
+    pub fn maps_memory(&self) -> bool {
+        self.abilities.files
+    }
+
     /// Sends the items, in the order asked. What does not fit is asked for again by the other
     /// side.
     pub fn reply(mut self, items: Vec<StoredItem>) {
@@ -70,27 +81,39 @@ impl FetchReplier {
     fn send(&mut self, items: Vec<StoredItem>) {
         self.answered = true;
         let mut head = FetchReply { request: self.request, items: Vec::with_capacity(items.len()) };
-        let mut data: Vec<Bytes> = Vec::new();
-        let mut total = 0;
+        let (mut parcels, mut files, mut total) = (Vec::new(), Vec::new(), 0);
         for item in items {
-            let segments = match &item.value {
-                StoredValue::Here(segments) => segments.as_slice(),
-                _ => &[],
-            };
-            let size: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
-            let fits = total == 0 || total + size <= REPLY_BYTES;
-            let item = if fits { item } else { StoredItem { value: StoredValue::Later, ..item } };
-            if fits {
-                total += size;
+            let mut entry = FetchItem { task: item.task, ..FetchItem::default() };
+            match item.value {
+                StoredValue::Here(segments) => {
+                    let mut parcel = Parcel::pack(segments, self.abilities);
+                    let fits = total + parcel.data_bytes <= REPLY_BYTES
+                        && files.len() + parcel.files.len() <= MAX_FILES;
+                    if fits || parcels.is_empty() {
+                        total += parcel.data_bytes;
+                        files.append(&mut parcel.files);
+                        entry.segments = std::mem::take(&mut parcel.lengths);
+                        entry.layout = parcel.layout.take();
+                        parcels.push(parcel);
+                    } else {
+                        entry.status = FetchItem::LATER;
+                    }
+                }
+                StoredValue::Missing => entry.status = FetchItem::MISSING,
+                StoredValue::Later => entry.status = FetchItem::LATER,
+                StoredValue::Failed(error) => {
+                    entry.status = FetchItem::FAILED;
+                    entry.error = Some(error);
+                }
             }
-            head.items.push(describe(item, &mut data));
+            head.items.push(entry);
         }
         self.channel.queue(|queue| {
             let message = PeerMessage::FetchReply(head);
-            queue.append(|out| {
+            queue.append_with_files(files, |out| {
                 write_frame(out, message.kind(), total, |out| message.write_body(out));
             });
-            data.into_iter().for_each(|segment| queue.push(segment));
+            parcels.into_iter().for_each(|parcel| parcel.push_data(queue));
         });
         self.channel.flush();
     }
@@ -106,25 +129,6 @@ impl Drop for FetchReplier {
     }
 }
 
-/// An item's entry in the reply; its segments go behind the others.
-fn describe(item: StoredItem, data: &mut Vec<Bytes>) -> FetchItem {
-    let mut entry = FetchItem { task: item.task, ..FetchItem::default() };
-    match item.value {
-        StoredValue::Here(segments) => {
-            entry.status = FetchItem::OK;
-            entry.segments = segments.iter().map(|segment| segment.len() as u64).collect();
-            data.extend(segments);
-        }
-        StoredValue::Missing => entry.status = FetchItem::MISSING,
-        StoredValue::Later => entry.status = FetchItem::LATER,
-        StoredValue::Failed(error) => {
-            entry.status = FetchItem::FAILED;
-            entry.error = Some(error);
-        }
-    }
-    entry
-}
-
 /// Answers one put. Dropped without an answer, it says so as an error.
 #[derive(Debug)]
 pub struct PutReplier {
@@ -135,12 +139,17 @@ pub struct PutReplier {
 
 impl PutReplier {
     pub fn reply(mut self, result: Result<(), String>) {
-        self.send(result.err().unwrap_or_default());
+        self.send(result.err().unwrap_or_default(), false);
     }
 
-    fn send(&mut self, error: String) {
+    /// The value came in memory that cannot be mapped here.
+    fn ask_in_frame(mut self, reason: String) {
+        self.send(reason, true);
+    }
+
+    fn send(&mut self, error: String, in_frame: bool) {
         self.answered = true;
-        let message = PeerMessage::PutReply(PutReply { request: self.request, error });
+        let message = PeerMessage::PutReply(PutReply { request: self.request, error, in_frame });
         self.channel.queue(|queue| {
             queue.append(|out| write_frame(out, message.kind(), 0, |out| message.write_body(out)));
         });
@@ -151,7 +160,7 @@ impl PutReplier {
 impl Drop for PutReplier {
     fn drop(&mut self) {
         if !self.answered {
-            self.send("the worker is closing".into());
+            self.send("the worker is closing".into(), false);
         }
     }
 }
@@ -176,7 +185,7 @@ impl DataServer {
     ) -> Result<Self, ListenError> {
         let listener = Listener::bind(&address.parse()?, options)?;
         let protocol = move || -> Box<dyn Protocol<Io>> {
-            Box::new(Serving { store: store.clone(), channel: None })
+            Box::new(Serving { store: store.clone(), channel: None, files: VecDeque::new() })
         };
         let service = Service {
             token: token.clone(),
@@ -211,26 +220,37 @@ impl Drop for DataServer {
 struct Serving {
     store: Arc<dyn DataStore>,
     channel: Option<Arc<Channel>>,
+    /// Descriptors of frames that have not been read yet.
+    files: VecDeque<OwnedFd>,
 }
 
 impl Serving {
     fn fetch(&self, channel: &Arc<Channel>, fetch: Fetch) {
+        let abilities = Abilities::of(channel);
         let reply = FetchReplier {
             channel: channel.clone(),
             request: fetch.request,
             asked: fetch.tasks.clone(),
+            abilities: if fetch.in_frame { abilities.in_frame() } else { abilities },
             answered: false,
         };
         self.store.fetch(fetch.tasks, reply);
     }
 
-    fn put(&self, channel: &Arc<Channel>, put: Put, mut data: Bytes) -> Result<(), String> {
-        let segments = take_segments(&mut data, &put.segments);
-        let segments = segments.filter(|_| data.is_empty());
-        let segments = segments.ok_or("a value's segments do not match its data")?;
+    fn put(&mut self, channel: &Arc<Channel>, put: Put, mut data: Bytes) -> Result<(), String> {
         let reply = PutReplier { channel: channel.clone(), request: put.request, answered: false };
-        self.store.put(put.task, put.size_bytes, segments, reply);
-        Ok(())
+        match unpack(&put.segments, put.layout.as_ref(), &mut data, &mut self.files) {
+            Ok(segments) if data.is_empty() => {
+                self.store.put(put.task, put.size_bytes, segments, reply);
+                Ok(())
+            }
+            Ok(_) => Err("a value's segments do not match its data".into()),
+            Err(Unreadable::Malformed(reason)) => Err(reason),
+            Err(Unreadable::Unmappable(error)) => {
+                reply.ask_in_frame(error.to_string());
+                Ok(())
+            }
+        }
     }
 
     fn call(&self, channel: &Arc<Channel>, call: ActorCall, mut data: Bytes) -> Result<(), String> {
@@ -254,17 +274,25 @@ impl Protocol<Io> for Serving {
     }
 
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
-        let Some(channel) = &self.channel else { return Ok(()) };
+        let Some(channel) = self.channel.clone() else { return Ok(()) };
         let message = PeerMessage::read_body(frame.kind, &frame.head);
         match message.map_err(|error| error.to_string())? {
-            PeerMessage::Fetch(fetch) => self.fetch(channel, fetch),
-            PeerMessage::Put(put) => self.put(channel, put, frame.data)?,
-            PeerMessage::ActorCall(call) => self.call(channel, call, frame.data)?,
+            PeerMessage::Fetch(fetch) => self.fetch(&channel, fetch),
+            PeerMessage::Put(put) => self.put(&channel, put, frame.data)?,
+            PeerMessage::ActorCall(call) => self.call(&channel, call, frame.data)?,
             PeerMessage::FetchReply(_) | PeerMessage::PutReply(_) | PeerMessage::ActorReply(_) => {
                 return Err("an answer to nothing".into());
             }
         }
         Ok(())
+    }
+
+    fn on_files(&mut self, _: &mut Io, files: Vec<OwnedFd>, lost: bool) -> Result<(), String> {
+        self.files.extend(files);
+        match lost {
+            true => Err("this process has too many open files to take another".into()),
+            false => Ok(()),
+        }
     }
 
     fn on_batch_end(&mut self, _: &mut Io) {}

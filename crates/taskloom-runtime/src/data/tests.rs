@@ -296,7 +296,7 @@ fn an_asker_that_lies_about_lengths_is_closed_and_the_server_lives() {
     for message in [PeerMessage::Put(put), PeerMessage::Fetch(Fetch::default())] {
         write_frame(&mut wrong, message.kind(), 0, |out| message.write_body(out));
     }
-    liar.stream.write_slices(&[std::io::IoSlice::new(&wrong)]).unwrap();
+    liar.stream.write_slices(&[std::io::IoSlice::new(&wrong)], &[]).unwrap();
     let Stream::Unix(mut stream) = liar.stream else { panic!("no companion socket") };
     stream.set_nonblocking(false).unwrap();
     let mut rest = Vec::new();

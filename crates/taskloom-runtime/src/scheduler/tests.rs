@@ -138,7 +138,7 @@ fn a_malformed_message_closes_only_its_own_connection() {
     let bad = taskloom_net::connect(&address, role, &token, ConnectOptions::default()).unwrap();
     let mut bytes = Vec::new();
     taskloom_proto::frame::write_frame(&mut bytes, 4, 0, |out| out.extend([0xff; 40]));
-    bad.stream.write_slices(&[std::io::IoSlice::new(&bytes)]).unwrap();
+    bad.stream.write_slices(&[std::io::IoSlice::new(&bytes)], &[]).unwrap();
     let poll = |stream: &taskloom_net::Stream| {
         let mut buffer = bytes::BytesMut::with_capacity(100);
         stream.read_into(&mut buffer)

@@ -162,8 +162,14 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
         let find = |task: TaskId| (task, state.values.get(&task).map(Value::servable));
         let items: Vec<_> = tasks.into_iter().map(find).collect();
         drop(state);
-        let in_bytes =
-            |servable: &Servable<O>| matches!(servable, Servable::Encoded(_) | Servable::Failed(_));
+        // What pays to be put into shared memory first is copied, which the IO thread must not do.
+        let wants_copy =
+            |segments: &Vec<Bytes>| reply.maps_memory() && self.memory().would_share(segments);
+        let in_bytes = |servable: &Servable<O>| match servable {
+            Servable::Encoded(segments) => !wants_copy(segments),
+            Servable::Failed(_) => true,
+            Servable::Object(_) | Servable::Received(_) => false,
+        };
         if items.iter().all(|(_, servable)| servable.as_ref().is_none_or(in_bytes)) {
             let answer = |(task, servable)| stored_item(task, servable);
             reply.reply(items.into_iter().map(answer).collect());

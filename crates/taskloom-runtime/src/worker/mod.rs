@@ -4,7 +4,7 @@
 //! - [`execute`]: executor threads take runs and end them, one lock each.
 //! - [`inbound`]: the scheduler's messages, peers' requests and answers.
 //! - [`actors`]: objects that live here and are called from anywhere.
-//! - [`values`]: what is here, as objects or as bytes.
+//! - [`values`]: what is here, as objects or as bytes; [`exports`]: copies in shared memory.
 //! - [`slots`], [`outbox`], [`jobs`]: who may run, what is to be sent, what needs the language.
 //! - [`logs`]: what tasks write.
 //!
@@ -14,6 +14,7 @@
 
 mod actors;
 mod execute;
+mod exports;
 mod inbound;
 mod jobs;
 mod logs;
@@ -132,7 +133,11 @@ impl<O: LocalObject> WorkerShell<O> {
             peers: DataClient::new(io.clone(), token.clone()),
             io,
             token,
-            state: Mutex::new(State::new(config.nthreads.max(1), actors.clone())),
+            state: Mutex::new(State::new(
+                config.nthreads.max(1),
+                config.memory_limit,
+                actors.clone(),
+            )),
             config,
             work_is_here: Condvar::new(),
             slot_is_free: Condvar::new(),

@@ -1,6 +1,7 @@
 //! What the worker's one lock guards, and how actions of the rules are carried out on it.
 
 use super::actors::{Actors, Ended};
+use super::exports::Exports;
 use super::jobs::{Job, JobQueue};
 use super::outbox::Outbox;
 use super::slots::Slots;
@@ -81,6 +82,7 @@ pub(super) struct State<O> {
     pub(super) garbage: Vec<Value<O>>,
     pub(super) phase: Phase,
     pub(super) actors: Arc<Actors<O>>,
+    pub(super) exports: Exports,
     /// Whether a flush by the IO thread is on its way.
     pub(super) tick_armed: bool,
     /// Runs that hold a slot; as many as slots at most.
@@ -108,7 +110,7 @@ pub(super) struct Fetch {
 }
 
 impl<O: LocalObject> State<O> {
-    pub(super) fn new(slots: usize, actors: Arc<Actors<O>>) -> Self {
+    pub(super) fn new(slots: usize, memory_limit: u64, actors: Arc<Actors<O>>) -> Self {
         Self {
             core: Worker::new(Config::default()),
             values: Map::default(),
@@ -119,6 +121,7 @@ impl<O: LocalObject> State<O> {
             garbage: Vec::new(),
             phase: Phase::Starting,
             actors,
+            exports: Exports::new(memory_limit),
             tick_armed: false,
             in_slots: Vec::new(),
             actions: Vec::new(),

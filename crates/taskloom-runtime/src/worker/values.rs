@@ -1,5 +1,6 @@
 //! Values that are here: as objects of the language, as bytes, or both.
 
+use crate::data::is_shared;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -92,7 +93,9 @@ fn small_segment(segments: &[Bytes]) -> Option<Bytes> {
 
 /// A value that arrived in bytes. Its first user decodes it; all users here share the object.
 ///
-/// Decoding takes the bytes away, so that their memory becomes the object's without a copy.
+/// Decoding takes the bytes away, so that their memory becomes the object's without a copy. What
+/// is small is kept nevertheless, and so is what is in shared memory: the object has a view of the
+/// same pages, and the next reader gets them without a copy.
 #[derive(Debug)]
 pub struct Received<O> {
     state: Mutex<Decoding<O>>,
@@ -102,7 +105,7 @@ pub struct Received<O> {
 #[derive(Debug)]
 enum Decoding<O> {
     Encoded(Vec<Bytes>),
-    /// Some thread is at it; small bytes are kept meanwhile and after.
+    /// Some thread is at it; small and shared bytes are kept meanwhile and after.
     Busy(Option<Vec<Bytes>>),
     Decoded(O, Option<Vec<Bytes>>),
     Failed(ErrorInfo),
@@ -131,7 +134,10 @@ impl<O: LocalObject> Received<O> {
         match state {
             Decoding::Encoded(segments) => {
                 let segments = std::mem::take(segments);
-                let kept = small_segment(&segments).map(|only| vec![only]);
+                let kept = match small_segment(&segments) {
+                    Some(only) => Some(vec![only]),
+                    None => is_shared(&segments).then(|| segments.clone()),
+                };
                 *state = Decoding::Busy(kept);
                 Use::Decode(segments)
             }

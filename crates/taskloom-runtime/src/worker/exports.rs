@@ -1,0 +1,82 @@
+//! Copies in shared memory of results that are kept as objects: the next reader on this host needs
+//! no copy. How much of that there may be is bounded, oldest first.
+
+use super::WorkerShell;
+use super::state::State;
+use super::values::{LocalObject, Value};
+use crate::data::{SharedMemory, is_shared};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use taskloom_types::TaskId;
+
+/// Bytes of copies where the worker has no memory limit, and the share of the limit otherwise.
+const DEFAULT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+const LIMIT_SHARE: u64 = 8;
+
+/// Which results have a copy.
+#[derive(Debug)]
+pub(super) struct Exports {
+    /// In the order in which they were made. Some may have gone with their results.
+    order: VecDeque<(TaskId, u64)>,
+    bytes: u64,
+    max_bytes: u64,
+}
+
+impl Exports {
+    /// `memory_limit` is the worker's; 0 means none.
+    pub(super) fn new(memory_limit: u64) -> Self {
+        let max_bytes = if memory_limit > 0 { memory_limit / LIMIT_SHARE } else { DEFAULT_BYTES };
+        Self { order: VecDeque::new(), bytes: 0, max_bytes }
+    }
+}
+
+impl<O: LocalObject> State<O> {
+    /// Keeps the copy beside its object; older ones go when there are too many.
+    fn keep_export(&mut self, task: TaskId, segments: Vec<Bytes>) {
+        let Some(Value::Object { encoded: encoded @ None, .. }) = self.values.get_mut(&task) else {
+            return;
+        };
+        let size = segments.iter().map(|segment| segment.len() as u64).sum();
+        *encoded = Some(segments);
+        self.exports.order.push_back((task, size));
+        self.exports.bytes += size;
+        self.drop_exports(self.exports.max_bytes);
+    }
+
+    /// Drops the oldest copies until at most `max_bytes` are left.
+    fn drop_exports(&mut self, max_bytes: u64) {
+        while self.exports.bytes > max_bytes {
+            let Some((task, size)) = self.exports.order.pop_front() else { break };
+            self.exports.bytes -= size;
+            if let Some(Value::Object { encoded, .. }) = self.values.get_mut(&task)
+                && encoded.as_ref().is_some_and(|segments| is_shared(segments))
+            {
+                *encoded = None;
+            }
+        }
+    }
+}
+
+impl<O: LocalObject> WorkerShell<O> {
+    /// This process's shared memory.
+    #[must_use]
+    pub fn memory(&self) -> &SharedMemory {
+        self.peers.memory()
+    }
+
+    /// A result's bytes for a peer that can map memory: in shared memory when that pays. The next
+    /// peer gets the same. Takes as long as copying it.
+    #[must_use]
+    pub fn share(&self, task: TaskId, segments: Vec<Bytes>) -> Vec<Bytes> {
+        let Some(shared) = self.memory().share(&segments) else { return segments };
+        self.state.lock().keep_export(task, shared.clone());
+        shared
+    }
+
+    /// Frees memory that is only kept to be quick: copies of results in shared memory, but for
+    /// those that somebody reads. For when memory is short.
+    pub fn drop_copies(&self) {
+        self.state.lock().drop_exports(0);
+        self.memory().release_idle();
+    }
+}
