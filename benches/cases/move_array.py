@@ -16,8 +16,6 @@ def client(client, quick):
 
     def step(i):
         future = wait(client.submit(array, 200, i, pure=False, workers=[source]))
-        return timed(
-            lambda: client.submit(first, future, pure=False, workers=[target]).result()
-        )
+        return timed(lambda: client.submit(first, future, pure=False, workers=[target]).result())
 
     return {"ms": median_ms(step, 5 if quick else 10)}

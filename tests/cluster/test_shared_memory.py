@@ -38,7 +38,6 @@ def segments(pid="self"):
     return found
 
 
-
 def is_mapped(values):
     """Whether an array's memory belongs to a segment."""
     address = values.__array_interface__["data"][0]
@@ -97,7 +96,7 @@ def test_a_segment_is_used_again_when_nobody_reads_it(client):
         assert (values == fill).all()
         return values, segments()
 
-    kept, first = inode(1)
+    kept, _ = inode(1)
     other, both = inode(2)
     assert len(both) == 2, "the first is still read"
     assert (kept == 1).all()
