@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 SEEDS ?= 100000
+FROM ?= 0
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
 
@@ -62,7 +63,8 @@ test-rust: ## unit, property and simulator tests of the crates
 	else \
 		cargo test $(RUST_TESTED) --no-fail-fast; \
 	fi
-	@$(MAKE) --no-print-directory simulate SEEDS=10000
+	@$(MAKE) --no-print-directory simulate SEEDS=20000
+	cargo test --release --quiet -p taskloom-sim --features planted --test planted
 
 test-python: build $(STAMPS)/dev ## the Python API on real clusters, the examples, the documents
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -104,9 +106,9 @@ docs: build $(STAMPS)/dev ## API pages of the crates and of the Python package, 
 	$(BIN)/pdoc --docformat numpy --output-directory docs/_build/python taskloom
 	@echo "Python: docs/_build/python/index.html   Rust: $${CARGO_TARGET_DIR:-target}/doc/taskloom_core"
 
-simulate: ## many seeds of the simulator: SEEDS=1000000, or one again: SEED=4711
+simulate: ## many seeds of the simulator: SEEDS=1000000 FROM=0, or one again: SEED=4711
 	cargo run --release --quiet -p taskloom-sim --bin simulate -- \
-		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS))
+		$(if $(SEED),--seed $(SEED) --shrink,--from $(FROM) --seeds $(SEEDS))
 
 format: $(STAMPS)/dev ## let rustfmt and ruff write
 	cargo fmt --all

@@ -1,5 +1,10 @@
 //! What is going to happen, and when.
+//!
+//! Each thing that happens has a key, from which all chance in it is drawn. The key of a
+//! consequence comes from the key of its cause: so what is left out of a run changes only what
+//! follows from it, and a failing run can be made smaller piece by piece.
 
+use crate::rng::mix;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use taskloom_core::scheduler::Event;
@@ -25,7 +30,19 @@ pub enum Happening {
         peer: WorkerNo,
         tasks: Vec<TaskId>,
     },
+    /// The peer has not answered for too long.
+    PeerTimesOut {
+        asker: WorkerNo,
+        peer: WorkerNo,
+    },
     ClientFetches {
+        client: ClientId,
+        handle: Handle,
+        task: TaskId,
+        worker: WorkerNo,
+    },
+    /// The worker has not answered for too long.
+    ClientFetchFails {
         client: ClientId,
         handle: Handle,
         task: TaskId,
@@ -37,13 +54,14 @@ pub enum Happening {
         task: TaskId,
         worker: WorkerNo,
     },
-    ClientActs(ClientId),
+    /// A step of the plan comes, by its number.
+    Planned(usize),
     WorkerTick(WorkerNo),
+    /// A worker sends what it has gathered.
+    WorkerFlushes(WorkerNo),
     Heartbeat(WorkerNo),
     /// A worker sees that its connection is closed.
     WorkerNotices(WorkerNo),
-    WorkerDies(u64),
-    WorkerPauses(u64),
     WorkerStarts(u64),
     Poll,
 }
@@ -71,25 +89,34 @@ impl Happening {
             | Self::ClientFetches { worker, .. }
             | Self::ClientPuts { worker, .. }
             | Self::WorkerTick(worker)
+            | Self::WorkerFlushes(worker)
             | Self::Heartbeat(worker)
             | Self::WorkerNotices(worker) => [Some(*worker), None],
             Self::PeerAnswers { asker, peer, .. } => [Some(*asker), Some(*peer)],
+            Self::PeerTimesOut { asker, .. } => [Some(*asker), None],
             _ => [None, None],
         }
     }
 }
 
-/// In the heap by time, then by when it was put there.
+/// In the heap by time, then by when it was first put there.
 #[derive(Debug)]
 struct Entry {
     at: Nanos,
+    planned: Planned,
+}
+
+/// Something on the agenda. What is put off keeps its number, and so its place among others.
+#[derive(Debug)]
+pub struct Planned {
     serial: u64,
-    happening: Happening,
+    pub key: u64,
+    pub happening: Happening,
 }
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.serial) == (other.at, other.serial)
+        (self.at, self.planned.serial) == (other.at, other.planned.serial)
     }
 }
 impl Eq for Entry {}
@@ -100,7 +127,7 @@ impl PartialOrd for Entry {
 }
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
+        (self.at, self.planned.serial).cmp(&(other.at, other.planned.serial))
     }
 }
 
@@ -109,6 +136,8 @@ impl Ord for Entry {
 pub struct Agenda {
     pub now: Nanos,
     serial: u64,
+    /// The key of what happens now, and how many consequences it has had so far.
+    cause: (u64, u64),
     heap: BinaryHeap<Reverse<Entry>>,
     /// Entries of the heap that are not idle.
     busy: usize,
@@ -118,13 +147,37 @@ pub struct Agenda {
 
 impl Agenda {
     pub fn new(now: Nanos) -> Self {
-        Self { now, serial: 0, heap: BinaryHeap::new(), busy: 0, lanes: BTreeMap::new() }
+        Self {
+            now,
+            serial: 0,
+            cause: (0, 0),
+            heap: BinaryHeap::new(),
+            busy: 0,
+            lanes: BTreeMap::new(),
+        }
+    }
+
+    /// From now on, what is put here follows from the thing of this key.
+    pub fn begin(&mut self, key: u64) {
+        self.cause = (key, 0);
     }
 
     pub fn put(&mut self, at: Nanos, happening: Happening) {
+        self.cause.1 += 1;
+        let key = mix(self.cause.0.wrapping_add(mix(self.cause.1)));
+        self.put_keyed(at, key, happening);
+    }
+
+    /// Something that follows from nothing: its key is given.
+    pub fn put_keyed(&mut self, at: Nanos, key: u64, happening: Happening) {
         self.serial += 1;
-        self.busy += usize::from(!happening.is_idle());
-        self.heap.push(Reverse(Entry { at, serial: self.serial, happening }));
+        self.put_off(at, Planned { serial: self.serial, key, happening });
+    }
+
+    /// Something that was on the agenda comes later.
+    pub fn put_off(&mut self, at: Nanos, planned: Planned) {
+        self.busy += usize::from(!planned.happening.is_idle());
+        self.heap.push(Reverse(Entry { at, planned }));
     }
 
     pub fn after_us(&mut self, micros: u64, happening: Happening) {
@@ -149,11 +202,11 @@ impl Agenda {
         self.busy == 0
     }
 
-    /// The next thing, with its number; time goes on to it.
-    pub fn pop(&mut self) -> Option<(u64, Happening)> {
+    /// The next thing; time goes on to it.
+    pub fn pop(&mut self) -> Option<Planned> {
         let Reverse(entry) = self.heap.pop()?;
         self.now = self.now.max(entry.at);
-        self.busy -= usize::from(!entry.happening.is_idle());
-        Some((entry.serial, entry.happening))
+        self.busy -= usize::from(!entry.planned.happening.is_idle());
+        Some(entry.planned)
     }
 }

@@ -1,5 +1,6 @@
 //! A client: what it submitted, what it holds, and what it has been told.
 
+use crate::broken::{Broken, Checked};
 use crate::sharing::{Asked, Sharing};
 use crate::workload::Behaviour;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,8 @@ pub struct SimFuture {
     /// Whether the scheduler knows its handle: not while a scatter waits for its plan.
     pub bound: bool,
     pub known: Known,
+    /// The task whose error it has.
+    pub culprit: Option<Key>,
     pub released: bool,
     /// Cancelled by this or another client: then the end is open.
     pub cancel_asked: bool,
@@ -108,12 +111,16 @@ impl SimClient {
     ///
     /// # Errors
     /// The message breaks a promise to the client.
-    pub fn on_message(&mut self, message: SchedulerToClient) -> Result<Vec<Todo>, String> {
+    pub fn on_message(&mut self, message: SchedulerToClient) -> Checked<Vec<Todo>> {
         let mut todo = Vec::new();
         match message {
             SchedulerToClient::Ready(list) => {
                 for ready in list {
                     let Some(future) = self.open_future(ready.handle, "ready")? else { continue };
+                    if matches!(future.known, Known::Erred(_)) {
+                        let what = format!("erred future {} was told ready", future.key);
+                        return Err(Broken::new("I1", what));
+                    }
                     future.known = match ready.value {
                         Some(value) => {
                             let mut raw = [0; 8];
@@ -130,9 +137,13 @@ impl SimClient {
             }
             SchedulerToClient::Erred(erred) => {
                 for handle in erred.handles {
-                    if let Some(future) = self.open_future(handle, "erred")? {
-                        future.known = Known::Erred(erred.error.type_name.clone());
+                    let Some(future) = self.open_future(handle, "erred")? else { continue };
+                    if matches!(future.known, Known::Value(_) | Known::There(..)) {
+                        let what = format!("finished future {} was told erred", future.key);
+                        return Err(Broken::new("I1", what));
                     }
+                    future.known = Known::Erred(erred.error.type_name.clone());
+                    future.culprit.clone_from(&erred.error.origin);
                 }
             }
             SchedulerToClient::Cancelled(cancelled) => {
@@ -160,7 +171,8 @@ impl SimClient {
             SchedulerToClient::Reply(reply) if self.sharing.given_up.remove(&reply.id) => {}
             SchedulerToClient::Reply(reply) => {
                 let handles = self.requests.remove(&reply.id);
-                let handles = handles.ok_or(format!("request {} is answered twice", reply.id))?;
+                let what = || format!("request {} is answered twice", reply.id);
+                let handles = handles.ok_or_else(|| Broken::new("I1", what()))?;
                 if !handles.is_empty() {
                     todo.push(Todo::Put { handles, answer: reply.answer });
                 }
@@ -180,12 +192,14 @@ impl SimClient {
     }
 
     /// The key stands for the other work.
-    fn on_collision(&mut self, handle: Handle) -> Result<(), String> {
+    fn on_collision(&mut self, handle: Handle) -> Checked {
         let strict = self.strict;
         let future = self.futures.get_mut(&handle);
-        let future = future.ok_or(format!("collision of unknown handle {handle}"))?;
+        let unknown = || Broken::new("I12", format!("collision of unknown handle {handle}"));
+        let future = future.ok_or_else(unknown)?;
         let other = future.other.take();
-        future.expected = other.ok_or(format!("{} collides with itself", future.key))?;
+        let itself = || Broken::new("I4", format!("{} collides with itself", future.key));
+        future.expected = other.ok_or_else(itself)?;
         if strict {
             future.known = Known::Cancelled("collision".into());
             future.cancel_asked = true;
@@ -194,16 +208,14 @@ impl SimClient {
     }
 
     /// The future of a handle, if it was not released. A cancelled one hears nothing more (I16).
-    fn open_future(
-        &mut self,
-        handle: Handle,
-        what: &str,
-    ) -> Result<Option<&mut SimFuture>, String> {
+    fn open_future(&mut self, handle: Handle, what: &str) -> Checked<Option<&mut SimFuture>> {
         let Some(future) = self.futures.get_mut(&handle) else {
-            return Err(format!("client {} was told {what} of unknown handle {handle}", self.id));
+            let what = format!("client {} was told {what} of unknown handle {handle}", self.id);
+            return Err(Broken::new("I12", what));
         };
         if matches!(future.known, Known::Cancelled(_)) {
-            return Err(format!("cancelled future {} was told {what}", future.key));
+            let what = format!("cancelled future {} was told {what}", future.key);
+            return Err(Broken::new("I16", what));
         }
         Ok(Some(future))
     }
@@ -223,6 +235,7 @@ impl SimFuture {
             unpickled: false,
             bound: true,
             known: Known::Pending,
+            culprit: None,
             released: false,
             cancel_asked: false,
         }
@@ -236,10 +249,10 @@ impl SimFuture {
 
     /// # Errors
     /// The value is wrong (I4).
-    pub fn check_value(&self) -> Result<(), String> {
+    pub fn check_value(&self) -> Checked {
         match self.known {
             Known::Value(value) if value != self.expected => {
-                Err(format!("future {} has the wrong value", self.key))
+                Err(Broken::new("I4", format!("future {} has the wrong value", self.key)))
             }
             _ => Ok(()),
         }
@@ -247,17 +260,21 @@ impl SimFuture {
 
     /// # Errors
     /// The future did not end, or ended as it must not.
-    pub fn check_end(&self) -> Result<(), String> {
+    pub fn check_end(&self) -> Checked {
         if self.released {
             return Ok(());
         }
         match &self.known {
             Known::Value(_) => self.check_value(),
             Known::Pending | Known::There(..) => {
-                Err(format!("future {} never ended: {:?}", self.key, self.known))
+                let what = format!("future {} never ended: {:?}", self.key, self.known);
+                Err(Broken::new("I1", what))
             }
             Known::Erred(_) | Known::Cancelled(_) if self.may_fail || self.cancel_asked => Ok(()),
-            end => Err(format!("future {} ended as {end:?} for no reason", self.key)),
+            end => {
+                let what = format!("future {} ended as {end:?} for no reason", self.key);
+                Err(Broken::new("I1", what))
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ impl World {
             self.from_client(client, message);
         }
         let name = format!("setup-{}", self.rng.below(3));
-        let keys = vec![Key::from_text("g0-0"), Key::from_text("g1-1"), Key::from_text("data-0")];
+        let keys = vec![self.some_key(), self.some_key(), Key::from_text("data-0")];
         Question::Control(match self.rng.below(12) {
             8..=9 => {
                 let n = self.rng.below(4) as u32;
@@ -35,7 +35,7 @@ impl World {
             0..=1 => ControlQuestion::Setup(Setup { name, ..Setup::default() }),
             2 => ControlQuestion::EndSetup(EndSetup { name, ..EndSetup::default() }),
             3 => ControlQuestion::Events(Some(topic)),
-            4 => ControlQuestion::TaskLogs(vec![Key::from_text("g0-0")]),
+            4 => ControlQuestion::TaskLogs(vec![self.some_key()]),
             5 => ControlQuestion::SchedulerLog,
             6 => ControlQuestion::Setups,
             _ => ControlQuestion::Dump,

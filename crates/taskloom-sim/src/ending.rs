@@ -1,11 +1,13 @@
 //! Requests, scattering, and the end of a run: all is healed, and everything is looked at.
 
 use crate::agenda::Happening;
+use crate::broken::{Broken, Checked};
 use crate::client::{Known, SimFuture};
 use crate::people::scattered_value;
+use crate::rng::mix;
 use crate::worker::SimWorker;
-use crate::world::World;
-use std::collections::BTreeSet;
+use crate::world::{Report, World};
+use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Event};
 use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{
@@ -13,7 +15,7 @@ use taskloom_proto::client::{
     RunEverywhere, SchedulerToClient, WaitForWorkers,
 };
 use taskloom_proto::{ExitKind, Value};
-use taskloom_types::{ClientId, Handle, Key, Nanos};
+use taskloom_types::{ClientId, Handle, Key, Nanos, TaskId, WorkerNo};
 
 const QUARTER_SECOND: u64 = 250 * Nanos::MILLISECOND;
 
@@ -32,7 +34,7 @@ impl World {
         let number = self.rng.below(names);
         let name = format!("worker-{number}");
         let handles = self.some_futures(client, 30);
-        let key = Key::from_text(&format!("g{}-0", self.rng.below(4)));
+        let key = self.some_key();
         let question = match self.rng.below(14) {
             0 => Question::Barrier,
             1 => Question::WhoHas(vec![]),
@@ -50,6 +52,7 @@ impl World {
             }
             11 if self.trouble.retire && self.faults => {
                 let close = self.rng.chance(80);
+                self.note_retirement(number);
                 if !close {
                     self.retired.insert(number);
                 }
@@ -73,6 +76,15 @@ impl World {
             _ => self.control_something(client),
         };
         self.ask(client, question, Vec::new());
+    }
+
+    /// What a retired worker holds goes to others, if there are any.
+    fn note_retirement(&mut self, name: u64) {
+        let is_other = |worker: &&SimWorker| worker.alive && worker.name != name;
+        let mut others = self.workers.values().filter(is_other);
+        let has_others = others.any(|worker| self.scheduler.has_worker(worker.number));
+        self.ledger.retirements += 1;
+        self.ledger.is_data_stranded |= !has_others;
     }
 
     /// Scatters new values, and now and then one that was scattered before.
@@ -101,11 +113,14 @@ impl World {
 
     /// No more faults: every worker starts, everything comes to its end and is checked; then
     /// everything is released, and nothing may be left.
-    pub fn heal_and_check(&mut self) -> Result<(), String> {
+    pub fn heal_and_check(&mut self) -> Checked {
+        self.begin(mix(self.plan.steps.len() as u64));
         self.faults = false;
+        self.network.heal();
         for name in std::mem::take(&mut self.retired) {
             // It was told to rest, and would for ever.
             if let Some(number) = self.number_of(name) {
+                self.ledger.is_data_stranded = true;
                 self.kill(number, ExitKind::Requested);
             }
         }
@@ -117,6 +132,7 @@ impl World {
             self.print_unfinished();
         }
         self.scheduler.validate()?;
+        self.check_views()?;
         self.check_clients()?;
         self.let_go_of_shared()?;
         self.check_watches()?;
@@ -138,12 +154,13 @@ impl World {
         Ok(())
     }
 
-    fn check_clients(&mut self) -> Result<(), String> {
+    fn check_clients(&mut self) -> Checked {
         let alive = self.clients.values().filter(|client| client.alive);
         let mut futures = Vec::new();
         for client in alive {
             if let Some(request) = client.requests.keys().next() {
-                return Err(format!("request {request} of client {} has no answer", client.id));
+                let what = format!("request {request} of client {} has no answer", client.id);
+                return Err(Broken::new("I1", what));
             }
             let own = client.futures.values().filter(|future| !future.released);
             futures.extend(own.map(|future| (client.id, future.clone())));
@@ -152,12 +169,12 @@ impl World {
     }
 
     /// Every future ended, as it should or with an excuse.
-    fn check_future(&mut self, client: ClientId, future: &SimFuture) -> Result<(), String> {
-        let deaths = self.report.worker_deaths;
-        // Many broken transfers in a row look as if the data were gone.
-        let is_data_lost = deaths > 0 || future.desired || self.cut_percent > 10;
+    fn check_future(&mut self, client: ClientId, future: &SimFuture) -> Checked {
+        let is_data_lost = future.desired || self.may_have_lost_data();
         let is_excused = match &future.known {
-            Known::Erred(kind) if kind == "KilledWorker" => deaths > 0,
+            Known::Erred(kind) if kind == "KilledWorker" => {
+                return self.ledger.check_blame(future);
+            }
             Known::Erred(kind) if kind == "NoValidWorkerError" => {
                 self.trouble.no_worker_ms.is_some()
             }
@@ -172,7 +189,7 @@ impl World {
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
             // Pickled when its task was gone already.
             Known::Cancelled(reason) if reason == "lost" && future.unpickled => {
-                self.report.restarts > 0 || future.cancel_asked
+                self.report.restarts > 0 || future.cancel_asked || self.report.clock_jumps > 0
             }
             Known::Erred(kind) if kind == "CancelledError" => {
                 self.report.restarts > 0 || (future.needs_data && is_data_lost)
@@ -185,10 +202,20 @@ impl World {
         if future.desired && future.known == Known::Pending {
             return match self.waits_for_unknown(client, &future.key) {
                 true => Ok(()),
-                false => Err(format!("{} waits for nothing", future.key)),
+                false => Err(Broken::new("I1", format!("{} waits for nothing", future.key))),
             };
         }
         future.check_end()
+    }
+
+    /// Whether results, or data that cannot be made again, may be gone for good.
+    fn may_have_lost_data(&self) -> bool {
+        let Report { restarts, network_faults, clock_jumps, worker_pauses, .. } = self.report;
+        let is_disturbed = restarts + network_faults + clock_jumps + worker_pauses > 0;
+        // Many broken transfers in a row look as if the data were gone.
+        let is_cut = self.cut_percent > 10 || (self.cut_percent > 0 && self.ledger.retirements > 0);
+        let is_replaced = self.scheduler.counters().processes_replaced > 0;
+        is_disturbed || is_cut || is_replaced || self.ledger.may_have_lost_data()
     }
 
     /// Whether the key has had several futures: then an earlier one may have ended the actor.
@@ -198,25 +225,28 @@ impl World {
     }
 
     /// Every watched actor lives where it is said to, or is said to be gone.
-    fn check_watches(&self) -> Result<(), String> {
+    fn check_watches(&self) -> Checked {
         let alive = self.clients.values().filter(|client| client.alive);
         for (number, watch) in alive.flat_map(|client| &client.watches) {
             let Some(news) = &watch.news else {
-                return Err(format!("watch {number} of {} was never answered", watch.key));
+                let what = format!("watch {number} of {} was never answered", watch.key);
+                return Err(Broken::new("I1", what));
             };
             let mut addresses = self.workers.values().filter(|w| w.alive).map(SimWorker::address);
             if news.state == ActorNews::ALIVE && !addresses.any(|a| a == news.address) {
-                return Err(format!("{} is said to live at {}", watch.key, news.address));
+                let what = format!("{} is said to live at {}", watch.key, news.address);
+                return Err(Broken::new("I6", what));
             }
         }
         Ok(())
     }
 
-    fn check_watches_are_over(&self) -> Result<(), String> {
+    fn check_watches_are_over(&self) -> Checked {
         let alive = self.clients.values().filter(|client| client.alive);
         for watch in alive.flat_map(|client| client.watches.values()) {
             if watch.news.as_ref().is_none_or(|news| news.state != ActorNews::GONE) {
-                return Err(format!("{} is not said to be gone: {:?}", watch.key, watch.news));
+                let what = format!("{} is not said to be gone: {:?}", watch.key, watch.news);
+                return Err(Broken::new("I1", what));
             }
         }
         Ok(())
@@ -232,16 +262,47 @@ impl World {
         missing.iter().any(|input| self.waits_for_unknown(client, input))
     }
 
-    fn check_nothing_is_left(&mut self) -> Result<(), String> {
+    /// At rest, scheduler and workers agree on who holds what and who runs what (I6).
+    fn check_views(&self) -> Checked {
+        let mut said: BTreeMap<WorkerNo, BTreeSet<TaskId>> = BTreeMap::new();
+        for (task, worker) in self.scheduler.holdings() {
+            said.entry(worker).or_default().insert(task);
+        }
+        let alive = |number: &WorkerNo| self.workers.get(number).is_some_and(|w| w.alive);
+        if let Some(number) = said.keys().find(|number| !alive(number)) {
+            return Err(Broken::new("I6", format!("worker {number} is gone and holds results")));
+        }
+        for worker in self.workers.values().filter(|worker| worker.alive) {
+            let held: BTreeSet<TaskId> = worker.rules.held_tasks().collect();
+            let said = said.remove(&worker.number).unwrap_or_default();
+            if let Some(task) = held.symmetric_difference(&said).next() {
+                let who = if held.contains(task) { "the worker" } else { "the scheduler" };
+                let what = format!("only {who} thinks that worker {} holds {task}", worker.number);
+                return Err(Broken::new("I6", what));
+            }
+            let missing = held.iter().find(|task| !worker.values.contains_key(task));
+            if let Some(task) = missing {
+                let what = format!("worker {} has no value of {task}", worker.number);
+                return Err(Broken::new("I6", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_nothing_is_left(&mut self) -> Checked {
         if self.scheduler.task_count() > 0 {
             let alive = self.clients.values().find(|client| client.alive).map(|client| client.id);
             let left = alive.map(|client| self.look_up(client, Question::WhoHas(vec![])));
-            return Err(format!("{} tasks are left: {left:?}", self.scheduler.task_count()));
+            let what = format!("{} tasks are left: {left:?}", self.scheduler.task_count());
+            return Err(Broken::new("I10", what));
         }
+        self.scheduler.validate_empty().map_err(|what| Broken::new("I10", what))?;
         for worker in self.workers.values().filter(|worker| worker.alive) {
-            if !worker.values.is_empty() {
-                let count = worker.values.len();
-                return Err(format!("worker {} keeps {count} values", worker.number));
+            let (number, values) = (worker.number, worker.values.len());
+            let known = worker.rules.task_count();
+            if values + known > 0 {
+                let what = format!("worker {number} keeps {values} values and knows {known} tasks");
+                return Err(Broken::new("I10", what));
             }
         }
         Ok(())
@@ -280,7 +341,7 @@ impl World {
     fn look_up(&mut self, client: ClientId, question: Question) -> Value {
         let request = Request { id: 0, question };
         let message = ClientToScheduler::Request(request);
-        let now = self.agenda.now;
+        let now = self.scheduler_now();
         self.scheduler.handle(now, Event::ClientMessage { client, message });
         let mut value = Value::Null;
         for action in self.scheduler.poll(now) {

@@ -3,24 +3,40 @@
 //! One seed decides everything: the graphs, how long each message and each task takes, which
 //! tasks fail, which workers die and when. After each event the invariants are recounted from
 //! scratch; at the end all is healed, and every future must have ended with the right value or
-//! with an error that something planted. A failure names its seed; running that seed again gives
-//! the same run, event by event:
+//! with an error that something planted. A failure names its seed and the invariant; running that
+//! seed again gives the same run, event by event, and a failing run is made smaller by leaving out
+//! steps of its plan:
 //!
 //! ```text
-//! cargo run --release -p taskloom-sim --bin simulate -- --seed 4711 --trace
+//! cargo run --release -p taskloom-sim --bin simulate -- --seed 4711 --shrink
 //! ```
+//!
+//! - `plan`, `workload`: what a seed has in store; `shrink`: less of it that still fails.
+//! - `world`, `agenda`: time and what happens; `network`: links, clocks and stopped processes.
+//! - `processes`, `worker`, `people`, `client`, `sharing`, `control`: who is there.
+//! - `ending`, `ledger`, `broken`: what must hold; `many`: many seeds on all cores.
 #![forbid(unsafe_code)]
 
 mod agenda;
+mod broken;
 mod client;
 mod control;
 mod ending;
+mod ledger;
+mod many;
+mod network;
 mod people;
+mod plan;
 mod processes;
 mod rng;
 mod sharing;
+mod shrink;
 mod worker;
 mod workload;
 mod world;
 
-pub use world::{Failure, Report, Settings, run};
+pub use broken::Broken;
+pub use many::{Progress, first_failure, run_many};
+pub use plan::Part;
+pub use shrink::{Shrunk, shrink};
+pub use world::{Failure, Report, Settings, run, run_part};

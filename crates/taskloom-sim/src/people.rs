@@ -1,9 +1,11 @@
 //! What clients do: submit, release, cancel, scatter, ask.
 
 use crate::agenda::Happening;
+use crate::broken::{Broken, Checked};
 use crate::client::{Known, SimClient, SimFuture, Todo, Watched};
+use crate::plan::Deed;
 use crate::rng::mix;
-use crate::workload::{Behaviour, Call, Frame, Node, graph};
+use crate::workload::{Behaviour, Call, Node};
 use crate::world::{PastGraph, World};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -22,11 +24,7 @@ impl World {
         self.clients.get_mut(&client).filter(|client| client.alive)
     }
 
-    pub fn to_client(
-        &mut self,
-        client: ClientId,
-        message: SchedulerToClient,
-    ) -> Result<(), String> {
+    pub fn to_client(&mut self, client: ClientId, message: SchedulerToClient) -> Checked {
         let Some(record) = self.client(client) else { return Ok(()) };
         for todo in record.on_message(message)? {
             let travel = self.rng.below(self.latency_us);
@@ -50,10 +48,25 @@ impl World {
         handle: Handle,
         task: TaskId,
         worker: WorkerNo,
-    ) -> Result<(), String> {
+    ) -> Checked {
         let is_cut = self.faults && self.rng.chance(self.cut_percent);
         let holder = self.workers.get(&worker).filter(|worker| worker.alive && !is_cut);
         let value = holder.and_then(|worker| worker.values.get(&task).copied());
+        self.client_has_value(client, handle, task, worker, value)
+    }
+
+    /// A worker gave a client a value, or none.
+    ///
+    /// # Errors
+    /// It is the wrong one.
+    pub fn client_has_value(
+        &mut self,
+        client: ClientId,
+        handle: Handle,
+        task: TaskId,
+        worker: WorkerNo,
+        value: Option<u64>,
+    ) -> Checked {
         let Some(record) = self.client(client) else { return Ok(()) };
         let Some(future) = record.futures.get_mut(&handle) else { return Ok(()) };
         if future.known != Known::There(task, worker) || future.released {
@@ -69,39 +82,38 @@ impl World {
         Ok(())
     }
 
-    pub fn client_acts(&mut self, client: ClientId) {
+    /// A step of the plan.
+    pub fn client_does(&mut self, client: ClientId, step: usize, deed: &Deed) {
         if self.client(client).is_none() {
             return;
         }
-        if self.trouble.sharing && self.rng.chance(40) {
-            return self.share_something(client);
-        }
-        match self.rng.below(100) {
-            0..=43 => self.submit_new(client),
-            44..=55 => self.submit_past(client),
-            56..=62 => self.release_some(client, 50),
-            63..=67 => self.pickle_some(client),
-            68..=73 => self.cancel_some(client),
-            74..=76 => self.retry_some(client),
-            77..=78 if self.faults && self.clients.len() > 1 => self.client_vanishes(client),
-            79..=82 => self.desire_some(client),
-            83..=86 if self.trouble.scatter => self.scatter_some(client),
-            87..=91 if self.trouble.collisions => self.submit_colliding(client),
-            92..=93 => self.forget_functions(client),
-            94 => self.ask_something(client),
-            95 => self.watch_some(client),
-            96..=98 => self.unpickle_one(client),
-            _ => self.detach_some(client),
+        match deed {
+            Deed::Submit { nodes, outside } => {
+                self.past.push(PastGraph { name: step, nodes: nodes.clone() });
+                self.submit(client, step, nodes, *outside);
+            }
+            Deed::SubmitAgain => self.submit_past(client),
+            Deed::SubmitColliding => self.submit_colliding(client),
+            Deed::Release => self.release_some(client, 50),
+            Deed::Cancel => self.cancel_some(client),
+            Deed::Retry => self.retry_some(client),
+            Deed::Detach => self.detach_some(client),
+            Deed::Desire => self.desire_some(client),
+            Deed::Pickle => self.pickle_some(client),
+            Deed::Unpickle => self.unpickle_one(client),
+            Deed::Scatter => self.scatter_some(client),
+            Deed::Share => self.share_something(client),
+            Deed::Watch => self.watch_some(client),
+            Deed::Ask => self.ask_something(client),
+            Deed::ForgetFunctions => self.forget_functions(client),
+            Deed::Vanish => self.client_vanishes(client),
         }
     }
 
-    fn submit_new(&mut self, client: ClientId) {
-        let frame = Frame { tasks: self.settings.tasks, names: self.names };
-        let nodes = graph(&mut self.rng, self.trouble, frame, &mut self.last_identity);
-        let name = self.past.len() as u64;
-        self.past.push(PastGraph { name, nodes: nodes.clone() });
-        let outside = self.rng.chance(25);
-        self.submit(client, name, &nodes, outside);
+    /// The key of some task that was submitted, or of none.
+    pub fn some_key(&mut self) -> Key {
+        let name = self.rng.pick(&self.past).map_or(0, |past| past.name);
+        Key::from_text(&format!("g{name}-{}", self.rng.below(2)))
     }
 
     fn submit_past(&mut self, client: ClientId) {
@@ -110,7 +122,10 @@ impl World {
     }
 
     /// Sends a graph in random pieces. `outside`: its first task also uses an older future.
-    fn submit(&mut self, client: ClientId, name: u64, nodes: &[Node], outside: bool) {
+    fn submit(&mut self, client: ClientId, name: usize, nodes: &[Node], outside: bool) {
+        if nodes.is_empty() {
+            return;
+        }
         let Some(record) = self.clients.get_mut(&client) else { return };
         record.last_submission += 1;
         let submission = record.last_submission;
@@ -132,6 +147,8 @@ impl World {
             let value = node.call.value(inputs.iter().map(|(_, input)| input.expected));
             let mut future = SimFuture::new(key.clone(), value);
             future.may_fail = can_fail(node);
+            let policy = node.policy.as_ref().map_or(0, |policy| policy.retry.retries);
+            self.ledger.allow_retries(&key, node.retries.max(policy));
             for (_, input) in &inputs {
                 future.may_fail |= input.may_fail || input.cancel_asked;
                 future.needs_data |= input.needs_data;
@@ -296,12 +313,7 @@ impl World {
     }
 
     /// Puts values where the scheduler said; those that no worker is to get are there already.
-    fn follow_plan(
-        &mut self,
-        client: ClientId,
-        handles: &[Handle],
-        answer: &Answer,
-    ) -> Result<(), String> {
+    fn follow_plan(&mut self, client: ClientId, handles: &[Handle], answer: &Answer) -> Checked {
         let Value::List(entries) = &answer.value else {
             // No worker came in time.
             self.give_up(client, handles);
@@ -311,7 +323,8 @@ impl World {
             if let Some(future) = self.client(client).and_then(|c| c.futures.get_mut(handle)) {
                 future.bound = true;
             }
-            let (task, workers) = plan_entry(entry).ok_or("a scatter plan makes no sense")?;
+            let senseless = || Broken::new("I6", "a scatter plan makes no sense");
+            let (task, workers) = plan_entry(entry).ok_or_else(senseless)?;
             for worker in workers {
                 let travel = self.rng.below(self.latency_us);
                 let put = Happening::ClientPuts { client, handle: *handle, task, worker };
@@ -327,7 +340,7 @@ impl World {
         handle: Handle,
         task: TaskId,
         worker: WorkerNo,
-    ) -> Result<(), String> {
+    ) -> Checked {
         let Some(record) = self.client(client) else { return Ok(()) };
         let Some(value) = record.futures.get(&handle).map(|future| future.expected) else {
             return Ok(());
@@ -339,7 +352,7 @@ impl World {
     }
 
     /// The client raises an error to its user, and lets go of what it could not put anywhere.
-    fn give_up(&mut self, client: ClientId, handles: &[Handle]) {
+    pub fn give_up(&mut self, client: ClientId, handles: &[Handle]) {
         let Some(record) = self.client(client) else { return };
         for handle in handles {
             if let Some(future) = record.futures.get_mut(handle) {
@@ -399,6 +412,7 @@ impl World {
     }
 
     fn retry_some(&mut self, client: ClientId) {
+        self.ledger.retried = true;
         let handles = self.some_futures(client, 50);
         self.from_client(client, ClientToScheduler::Retry(Handles { handles }));
     }

@@ -1,6 +1,7 @@
 //! Worker processes: their start, their threads, their transfers and their end.
 
 use crate::agenda::Happening;
+use crate::broken::{Broken, Checked};
 use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
 use crate::workload::Behaviour;
 use crate::world::{SUPERVISOR, TTL_NS, World};
@@ -40,7 +41,13 @@ impl World {
         self.last_number += 1;
         let number = WorkerNo(self.last_number);
         let nthreads = self.rng.between(1, 3) as usize;
-        let worker = SimWorker::new(number, name, nthreads);
+        let worker = SimWorker::new(
+            number,
+            name,
+            nthreads,
+            #[cfg(feature = "planted")]
+            self.settings.planted,
+        );
         let gpus = if name == 0 { 1.0 } else { 0.0 };
         let resources = Amount::from_f64(gpus).filter(|amount| amount.0 > 0);
         let register = RegisterWorker {
@@ -71,23 +78,19 @@ impl World {
     }
 
     /// The process stops, and goes on after a while as if nothing had been.
-    pub fn pause(&mut self, name: u64) {
-        let (now, millis) = (self.agenda.now, self.rng.between(5, 250));
-        let number = self.number_of(name);
-        let Some(worker) = number.filter(|_| self.faults).and_then(|n| self.alive(n)) else {
+    pub fn pause(&mut self, number: WorkerNo, until: Nanos) {
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(number).filter(|worker| worker.paused_until <= now) else {
             return;
         };
-        if worker.paused_until > now {
-            return;
-        }
-        worker.paused_until = now.after(millis * Nanos::MILLISECOND);
+        worker.paused_until = until;
+        self.disturb(number, until);
         self.report.worker_pauses += 1;
     }
 
-    pub fn kill_by_name(&mut self, name: u64) {
-        let Some(number) = self.number_of(name).filter(|_| self.faults) else { return };
+    /// The process is killed; now and then it says before that it stops.
+    pub fn kill_in_its_sleep(&mut self, number: WorkerNo) {
         if self.rng.chance(15) {
-            // It says that it stops, and does.
             let closing = Closing { reason: "told to".into() };
             self.from_worker(number, WorkerToScheduler::Closing(closing));
         }
@@ -106,17 +109,41 @@ impl World {
         }
     }
 
-    /// The scheduler closes the connection. A stopped process notices when it goes on; what it
-    /// says until then comes from a session that is over.
-    pub fn cut_off(&mut self, number: WorkerNo) {
+    /// The scheduler closes the connection. A process that is stopped or that hears nothing notices
+    /// later; what it says until then comes from a session that is over.
+    ///
+    /// # Errors
+    /// The worker was given up although nothing was wrong with it.
+    pub fn cut_off(&mut self, number: WorkerNo, why: &str) -> Checked {
         let now = self.agenda.now;
-        let Some(worker) = self.alive(number) else { return };
-        if worker.paused_until <= now {
-            return self.kill(number, ExitKind::Unknown);
+        let deaf_until = self.network.deaf_until(number);
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let is_double = why.starts_with("a worker named");
+        if !is_double && worker.disturbed_until < now {
+            return Err(Broken::new("I6", format!("healthy worker {number} was given up: {why}")));
         }
-        worker.given_up = true;
-        let at = worker.paused_until.after(2 * Nanos::MILLISECOND);
+        self.thaw(number);
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let notices_at = worker.paused_until.max(deaf_until);
+        if notices_at <= now {
+            self.kill(number, ExitKind::Unknown);
+            return Ok(());
+        }
+        let at = notices_at.after(2 * Nanos::MILLISECOND);
         self.agenda.put(at, Happening::WorkerNotices(number));
+        Ok(())
+    }
+
+    /// A process that was given up goes on after a while, if it was stopped till then.
+    pub fn thaw(&mut self, number: WorkerNo) {
+        let now = self.agenda.now;
+        let soon_ms = self.rng.between(5, 250);
+        let Some(worker) = self.alive(number).filter(|worker| worker.is_frozen()) else { return };
+        let goes_on_at = now.after(soon_ms * Nanos::MILLISECOND);
+        worker.paused_until = goes_on_at;
+        for planned in std::mem::take(&mut worker.parked) {
+            self.agenda.put_off(goes_on_at, planned);
+        }
     }
 
     /// The process is gone. What it had sent may still arrive; then its connection is seen to
@@ -124,11 +151,16 @@ impl World {
     pub fn kill(&mut self, number: WorkerNo, kind: ExitKind) {
         let Some(worker) = self.alive(number) else { return };
         worker.alive = false;
+        worker.outbox.clear();
+        worker.parked.clear();
         let (name, pid) = (worker.name, worker.pid);
         let executing: Vec<(TaskId, Attempt)> = worker.threads.keys().copied().collect();
         worker.threads.clear();
         worker.values.clear();
         self.report.worker_deaths += 1;
+        if kind != ExitKind::Requested {
+            self.ledger.violent_deaths += 1;
+        }
         let left = Event::WorkerLeft { worker: number };
         self.send((1, number.0.into()), Happening::ToScheduler(left));
         if self.supervised && self.rng.chance(85) {
@@ -148,25 +180,28 @@ impl World {
         self.agenda.after_us(delay, Happening::WorkerStarts(name));
     }
 
-    pub fn to_worker(
-        &mut self,
-        number: WorkerNo,
-        message: SchedulerToWorker,
-    ) -> Result<(), String> {
+    pub fn to_worker(&mut self, number: WorkerNo, message: SchedulerToWorker) -> Checked {
         let now = self.agenda.now;
+        if self.network.is_broken(number) {
+            return Ok(());
+        }
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let effects = worker.on_message(now, message)?;
         self.carry_out(number, effects)
     }
 
     /// Carries out effects, lets threads start what is ready, and checks the worker.
-    pub fn carry_out(&mut self, number: WorkerNo, effects: Vec<Effect>) -> Result<(), String> {
+    pub fn carry_out(&mut self, number: WorkerNo, effects: Vec<Effect>) -> Checked {
         for effect in effects {
             match effect {
                 Effect::Send(message) => self.from_worker(number, message),
                 Effect::Fetch { peer, tasks } => {
                     let lane = (4, (u64::from(number.0) << 32) | u64::from(peer.0));
-                    self.send(lane, Happening::PeerAnswers { asker: number, peer, tasks });
+                    let is_slow = self.trouble.slow_transfers && self.rng.chance(20);
+                    let slow_us = if is_slow { self.rng.below(20_000) } else { 0 };
+                    let travel_us = 1 + self.rng.below(self.latency_us) + slow_us;
+                    let answers = Happening::PeerAnswers { asker: number, peer, tasks };
+                    self.agenda.send(lane, travel_us, answers);
                 }
                 Effect::ReportDone { task, attempt, size_bytes } => {
                     self.report_done(number, task, attempt, size_bytes, 1);
@@ -192,11 +227,13 @@ impl World {
         let started = worker.start_runs(now)?;
         // The shell's timer.
         let tick_at = worker.rules.next_deadline().filter(|_| worker.tick_at.is_none());
+        let tick_at = tick_at.map(|at| Nanos(at.0.saturating_sub(worker.ahead_ns)));
         worker.tick_at = worker.tick_at.or(tick_at);
         worker.rules.validate().map_err(|what| format!("worker {number}: {what}"))?;
         worker.check_resources()?;
         let later = worker.effects();
         for thread in started {
+            self.ledger.on_start(&thread)?;
             self.thread_started(number, &thread);
         }
         if let Some(at) = tick_at {
@@ -219,12 +256,7 @@ impl World {
         }
     }
 
-    pub fn secede(
-        &mut self,
-        number: WorkerNo,
-        task: TaskId,
-        attempt: Attempt,
-    ) -> Result<(), String> {
+    pub fn secede(&mut self, number: WorkerNo, task: TaskId, attempt: Attempt) -> Checked {
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let Some(thread) = worker.threads.get_mut(&(task, attempt)) else { return Ok(()) };
         thread.seceded = true;
@@ -235,12 +267,7 @@ impl World {
         self.carry_out(number, effects)
     }
 
-    pub fn rejoin(
-        &mut self,
-        number: WorkerNo,
-        task: TaskId,
-        attempt: Attempt,
-    ) -> Result<(), String> {
+    pub fn rejoin(&mut self, number: WorkerNo, task: TaskId, attempt: Attempt) -> Checked {
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let Some(thread) = worker.threads.get_mut(&(task, attempt)) else { return Ok(()) };
         thread.seceded = false;
@@ -268,18 +295,17 @@ impl World {
         ends
     }
 
-    pub fn thread_done(
-        &mut self,
-        number: WorkerNo,
-        task: TaskId,
-        attempt: Attempt,
-    ) -> Result<(), String> {
+    pub fn thread_done(&mut self, number: WorkerNo, task: TaskId, attempt: Attempt) -> Checked {
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let Some(thread) = worker.threads.get(&(task, attempt)).cloned() else { return Ok(()) };
         let ends = self.end_of(&thread);
         if matches!(ends, Ends::Kills) {
+            self.ledger.on_kill(&thread)?;
             self.kill(number, ExitKind::Signalled(11));
             return Ok(());
+        }
+        if matches!(ends, Ends::Raises) {
+            self.ledger.on_raise(&thread)?;
         }
         let Some(worker) = self.alive(number) else { return Ok(()) };
         worker.threads.remove(&(task, attempt));
@@ -316,11 +342,12 @@ impl World {
         task: TaskId,
         attempt: Attempt,
         why: Interrupt,
-    ) -> Result<(), String> {
+    ) -> Checked {
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let Some(thread) = worker.threads.get(&(task, attempt)) else { return Ok(()) };
         if why == Interrupt::Cancelled && !thread.abandoned {
-            return Err(format!("{} is interrupted although somebody wants it", thread.run.key));
+            let what = format!("{} is interrupted although somebody wants it", thread.run.key);
+            return Err(Broken::new("I5", what));
         }
         if thread.call.behaviour == Behaviour::Stuck {
             return Ok(());
@@ -351,21 +378,35 @@ impl World {
             .filter(|_| size_bytes <= INLINE_BYTES)
             .map(|value| SmallBytes::copy_of(&value.to_le_bytes()));
         let done = TaskDone { task, attempt, size_bytes, duration_ns, value };
-        self.from_worker(number, WorkerToScheduler::Done(vec![done]));
+        let soon_us = self.rng.below(200);
+        let is_now = self.rng.chance(40);
+        let Some(worker) = self.alive(number) else { return };
+        worker.outbox.push(done);
+        if is_now {
+            self.flush_worker(number);
+        } else {
+            self.agenda.after_us(soon_us, Happening::WorkerFlushes(number));
+        }
     }
 
-    pub fn peer_answers(
-        &mut self,
-        asker: WorkerNo,
-        peer: WorkerNo,
-        tasks: Vec<TaskId>,
-    ) -> Result<(), String> {
+    /// The results that a worker has gathered leave it in one message.
+    pub fn flush_worker(&mut self, number: WorkerNo) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let batch = std::mem::take(&mut worker.outbox);
+        if !batch.is_empty() {
+            self.send_from_worker(number, WorkerToScheduler::Done(batch));
+        }
+    }
+
+    pub fn peer_answers(&mut self, asker: WorkerNo, peer: WorkerNo, tasks: Vec<TaskId>) -> Checked {
         let now = self.agenda.now;
-        let is_cut = self.faults && self.rng.chance(self.cut_percent);
+        let is_cut = (self.faults && self.rng.chance(self.cut_percent))
+            || self.network.are_parted(now, asker, peer);
         let source = self.workers.get(&peer).filter(|peer| peer.alive && !is_cut);
         let answers: Option<Vec<(TaskId, Option<u64>)>> = source
             .map(|peer| tasks.iter().map(|task| (*task, peer.values.get(task).copied())).collect());
         let Some(worker) = self.alive(asker) else { return Ok(()) };
+        let now = worker.clock(now);
         match answers {
             None => worker.rules.on_fetch_failed(now, peer),
             Some(answers) => {
@@ -387,11 +428,19 @@ impl World {
         self.carry_out(asker, effects)
     }
 
-    pub fn worker_tick(&mut self, number: WorkerNo) -> Result<(), String> {
+    pub fn peer_times_out(&mut self, asker: WorkerNo, peer: WorkerNo) -> Checked {
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(asker) else { return Ok(()) };
+        worker.rules.on_fetch_failed(worker.clock(now), peer);
+        let effects = worker.effects();
+        self.carry_out(asker, effects)
+    }
+
+    pub fn worker_tick(&mut self, number: WorkerNo) -> Checked {
         let now = self.agenda.now;
         let Some(worker) = self.alive(number) else { return Ok(()) };
         worker.tick_at = None;
-        worker.rules.on_tick(now);
+        worker.rules.on_tick(worker.clock(now));
         let effects = worker.effects();
         self.carry_out(number, effects)
     }
@@ -400,7 +449,7 @@ impl World {
     ///
     /// # Errors
     /// The worker breaks an invariant by it.
-    pub fn store(&mut self, number: WorkerNo, task: TaskId, value: u64) -> Result<bool, String> {
+    pub fn store(&mut self, number: WorkerNo, task: TaskId, value: u64) -> Checked<bool> {
         const SIZE_BYTES: u64 = 1 << 13;
         let Some(worker) = self.alive(number) else { return Ok(false) };
         worker.values.insert(task, value);

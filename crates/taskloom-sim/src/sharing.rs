@@ -1,6 +1,7 @@
 //! Locks, events, queues, variables and datasets: clients ask, take, give up and die, and nothing
 //! is held by two, lost or given twice.
 
+use crate::broken::{Broken, Checked};
 use crate::client::{Known, SimClient, SimFuture};
 use crate::world::World;
 use bytes::Bytes;
@@ -230,7 +231,7 @@ impl World {
         request: u64,
         asked: Asked,
         answer: &Answer,
-    ) -> Result<(), String> {
+    ) -> Checked {
         match asked {
             Asked::Lease(_) | Asked::Locks(_) if answer.value == Value::Bool(true) => {
                 if let Some(record) = self.client(client) {
@@ -253,7 +254,8 @@ impl World {
                 }
                 for (item, keys) in given_items(&answer.value) {
                     if self.shared.refused.contains(&item) || !self.shared.taken.insert(item) {
-                        return Err(format!("item {item} was refused, or is taken twice"));
+                        let what = format!("item {item} was refused, or is taken twice");
+                        return Err(Broken::new("I3", what));
                     }
                     self.desire_shared(client, &keys);
                 }
@@ -288,20 +290,22 @@ impl World {
         }
     }
 
-    fn check_exclusion(&self) -> Result<(), String> {
+    fn check_exclusion(&self) -> Checked {
         let alive = || self.clients.values().filter(|client| client.alive);
         let granted: Vec<&Asked> = alive().flat_map(|c| c.sharing.granted.values()).collect();
         for number in 0..NAMES {
             let leases = granted.iter().filter(|a| matches!(a, Asked::Lease(n) if *n == number));
             if leases.count() > LEASES[number as usize] as usize {
-                return Err(format!("semaphore {number} has too many holders"));
+                let what = format!("semaphore {number} has too many holders");
+                return Err(Broken::new("I9", what));
             }
         }
         let mut held = BTreeSet::new();
         for asked in granted {
             let Asked::Locks(numbers) = asked else { continue };
             if !numbers.iter().all(|number| held.insert(*number)) {
-                return Err(format!("one of the locks {numbers:?} has two holders"));
+                let what = format!("one of the locks {numbers:?} has two holders");
+                return Err(Broken::new("I9", what));
             }
         }
         Ok(())
@@ -311,7 +315,7 @@ impl World {
     ///
     /// # Errors
     /// An item that was put is neither taken nor there.
-    pub fn let_go_of_shared(&mut self) -> Result<(), String> {
+    pub fn let_go_of_shared(&mut self) -> Checked {
         if !self.trouble.sharing {
             return Ok(());
         }
@@ -341,7 +345,8 @@ impl World {
         }
         self.live()?;
         let lost = self.shared.put.difference(&self.shared.taken).next();
-        lost.map_or(Ok(()), |item| Err(format!("item {item} was put and is lost")))
+        let what = |item| Broken::new("I3", format!("item {item} was put and is lost"));
+        lost.map_or(Ok(()), |item| Err(what(item)))
     }
 }
 

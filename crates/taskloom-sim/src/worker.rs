@@ -1,10 +1,15 @@
 //! A worker process: the real rules, with a model of threads, values and data transfer.
 
+use crate::agenda::Planned;
+use crate::broken::{Broken, Checked};
 use crate::workload::Call;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::worker::{Action, Config, Interrupt, StartedRun, Worker};
-use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, WorkerToScheduler};
+use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, TaskDone, WorkerToScheduler};
 use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
+
+/// When a stopped process goes on that does not go on by itself.
+pub const FROZEN: Nanos = Nanos(u64::MAX);
 
 /// Values up to this size travel in messages.
 pub const INLINE_BYTES: u64 = 1024;
@@ -32,8 +37,14 @@ pub struct SimWorker {
     pub alive: bool,
     /// Stopped until then: nothing happens in it, and all that it is sent waits.
     pub paused_until: Nanos,
-    /// The scheduler has given it up; it has not noticed yet.
-    pub given_up: bool,
+    /// What waits in it until it goes on, when nobody knows when that is.
+    pub parked: Vec<Planned>,
+    /// Until then the scheduler may well take it for dead.
+    pub disturbed_until: Nanos,
+    /// How far its clock is ahead of the world's, in ns.
+    pub ahead_ns: u64,
+    /// Results that it has gathered and not sent yet.
+    pub outbox: Vec<TaskDone>,
     pub rules: Worker,
     pub values: BTreeMap<TaskId, u64>,
     pub threads: BTreeMap<(TaskId, Attempt), Thread>,
@@ -66,7 +77,12 @@ pub enum Effect {
 }
 
 impl SimWorker {
-    pub fn new(number: WorkerNo, name: u64, nthreads: usize) -> Self {
+    pub fn new(
+        number: WorkerNo,
+        name: u64,
+        nthreads: usize,
+        #[cfg(feature = "planted")] planted: Option<taskloom_core::planted::Fault>,
+    ) -> Self {
         Self {
             number,
             name,
@@ -75,13 +91,30 @@ impl SimWorker {
             tick_at: None,
             alive: true,
             paused_until: Nanos(0),
-            given_up: false,
-            rules: Worker::new(Config { max_peers: 2, max_fetch_bytes: 1 << 22 }),
+            parked: Vec::new(),
+            disturbed_until: Nanos(0),
+            ahead_ns: 0,
+            outbox: Vec::new(),
+            rules: Worker::new(Config {
+                max_peers: 2,
+                max_fetch_bytes: 1 << 22,
+                #[cfg(feature = "planted")]
+                planted,
+            }),
             values: BTreeMap::new(),
             threads: BTreeMap::new(),
             functions: BTreeSet::new(),
             peers: BTreeSet::new(),
         }
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.paused_until == FROZEN
+    }
+
+    /// Its own clock, for its rules.
+    pub fn clock(&self, now: Nanos) -> Nanos {
+        now.after(self.ahead_ns)
     }
 
     pub fn address(&self) -> String {
@@ -92,11 +125,8 @@ impl SimWorker {
     ///
     /// # Errors
     /// The message breaks a promise to the worker.
-    pub fn on_message(
-        &mut self,
-        now: Nanos,
-        message: SchedulerToWorker,
-    ) -> Result<Vec<Effect>, String> {
+    pub fn on_message(&mut self, now: Nanos, message: SchedulerToWorker) -> Checked<Vec<Effect>> {
+        let now = self.clock(now);
         match message {
             SchedulerToWorker::Compute(tasks) => {
                 tasks.iter().try_for_each(|task| self.check_compute(task))?;
@@ -119,12 +149,14 @@ impl SimWorker {
             }
             SchedulerToWorker::Function(function) => {
                 if !self.functions.insert(function.number) {
-                    return Err(format!("worker {} is sent a function twice", self.number));
+                    let what = format!("worker {} is sent a function twice", self.number);
+                    return Err(Broken::new("I6", what));
                 }
             }
             SchedulerToWorker::ForgetFunctions(functions) => {
                 if !functions.iter().all(|function| self.functions.remove(function)) {
-                    return Err(format!("worker {} is to forget the unknown", self.number));
+                    let what = format!("worker {} is to forget the unknown", self.number);
+                    return Err(Broken::new("I6", what));
                 }
             }
             SchedulerToWorker::Run(call) => {
@@ -137,16 +169,18 @@ impl SimWorker {
     }
 
     /// A task comes after its functions, and after the addresses of those who hold its inputs.
-    fn check_compute(&self, task: &ComputeTask) -> Result<(), String> {
+    fn check_compute(&self, task: &ComputeTask) -> Checked {
         if !task.functions.iter().all(|function| self.functions.contains(function)) {
-            return Err(format!("worker {} gets {} before its function", self.number, task.key));
+            let what = format!("worker {} gets {} before its function", self.number, task.key);
+            return Err(Broken::new("I6", what));
         }
         task.deps.iter().try_for_each(|dep| self.check_introduced(&dep.holders))
     }
 
-    fn check_introduced(&self, holders: &[WorkerNo]) -> Result<(), String> {
+    fn check_introduced(&self, holders: &[WorkerNo]) -> Checked {
         if !holders.iter().all(|holder| self.peers.contains(holder)) {
-            return Err(format!("worker {} is sent to one it does not know", self.number));
+            let what = format!("worker {} is sent to one it does not know", self.number);
+            return Err(Broken::new("I6", what));
         }
         Ok(())
     }
@@ -188,19 +222,22 @@ impl SimWorker {
     ///
     /// # Errors
     /// A run was started whose inputs are not here, or on a worker that may not run it.
-    pub fn start_runs(&mut self, now: Nanos) -> Result<Vec<Thread>, String> {
+    pub fn start_runs(&mut self, now: Nanos) -> Checked<Vec<Thread>> {
+        let now = self.clock(now);
         let mut started = Vec::new();
         let takes_slot = |thread: &&Thread| !thread.seceded && !thread.abandoned;
         while self.threads.values().filter(takes_slot).count() < self.nthreads {
             let Some(run) = self.rules.next_ready(now) else { break };
             let input = |dep: &TaskId| {
                 let value = self.values.get(dep).copied();
-                value.ok_or(format!("{} started without its input {dep}", run.key))
+                let what = || format!("{} started without its input {dep}", run.key);
+                value.ok_or_else(|| Broken::new("I6", what()))
             };
-            let inputs = run.deps.iter().map(input).collect::<Result<_, _>>()?;
+            let inputs = run.deps.iter().map(input).collect::<Checked<_>>()?;
             let call = Call::decode(&run.body);
             if call.pinned.is_some_and(|name| u64::from(name) != self.name) {
-                return Err(format!("{} runs on worker-{}, which it may not", run.key, self.name));
+                let what = format!("{} runs on worker-{}, which it may not", run.key, self.name);
+                return Err(Broken::new("I9", what));
             }
             let thread = Thread { call, run, inputs, seceded: false, abandoned: false };
             self.threads.insert((thread.run.task, thread.run.attempt), thread.clone());
@@ -211,12 +248,13 @@ impl SimWorker {
 
     /// # Errors
     /// More of its GPU is in use than there is, whatever the scheduler believes (I9).
-    pub fn check_resources(&self) -> Result<(), String> {
+    pub fn check_resources(&self) -> Checked {
         let used: u32 =
             self.threads.values().map(|thread| u32::from(thread.call.gpu_percent)).sum();
         let has = if self.name == 0 { 100 } else { 0 };
         if used > has {
-            return Err(format!("worker {} uses {used} % of its GPU", self.number));
+            let what = format!("worker {} uses {used} % of its GPU", self.number);
+            return Err(Broken::new("I9", what));
         }
         Ok(())
     }

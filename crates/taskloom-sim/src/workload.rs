@@ -1,6 +1,7 @@
 //! Random graphs, and what each of their tasks does.
 
 use crate::rng::{Rng, mix};
+use std::fmt;
 use taskloom_proto::Body;
 use taskloom_proto::policy::TaskPolicy;
 use taskloom_types::Nanos;
@@ -147,6 +148,33 @@ pub struct Node {
     pub function: u8,
 }
 
+/// In a few words, for people.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { behaviour, duration_us, size_bytes, gpu_percent, .. } = self.call;
+        write!(f, "{behaviour:?} after {duration_us} us, {size_bytes} B")?;
+        if !self.deps.is_empty() {
+            write!(f, ", needs {:?}", self.deps)?;
+        }
+        if gpu_percent > 0 {
+            write!(f, ", {gpu_percent} % of a GPU")?;
+        }
+        if let Some(name) = self.pinned {
+            write!(f, ", {} worker-{name}", if self.others { "rather on" } else { "on" })?;
+        }
+        if self.retries > 0 {
+            write!(f, ", {} retries", self.retries)?;
+        }
+        if self.policy.is_some() {
+            write!(f, ", with a policy")?;
+        }
+        if self.priority != 0 {
+            write!(f, ", priority {}", self.priority)?;
+        }
+        if self.wanted { Ok(()) } else { write!(f, ", not asked for") }
+    }
+}
+
 /// Which kinds of trouble a run has; each seed has some of them (swarm testing).
 #[derive(Debug, Clone, Copy)]
 pub struct Trouble {
@@ -173,13 +201,62 @@ pub struct Trouble {
     pub no_worker_ms: Option<u64>,
     /// Locks, queues and other objects that clients share.
     pub sharing: bool,
+    /// Links that break, stall and slow down; workers that do not reach each other.
+    pub network: bool,
+    /// Transfers between workers that take long.
+    pub slow_transfers: bool,
+    /// Clocks that jump ahead.
+    pub clocks: bool,
+    /// Many tasks end their process, and most results are on workers only.
+    pub deadly: bool,
+    /// Nothing goes wrong, and nothing is released: then every task runs exactly once.
+    pub calm: bool,
 }
 
 impl Trouble {
+    /// Nothing goes wrong.
+    pub fn none() -> Self {
+        Self {
+            raise: false,
+            kill: false,
+            reschedule: false,
+            secede: false,
+            policies: false,
+            timeouts: false,
+            resources: false,
+            pins: false,
+            priorities: false,
+            collisions: false,
+            scatter: false,
+            pauses: false,
+            restart: false,
+            retire: false,
+            actors: false,
+            no_worker_ms: None,
+            sharing: false,
+            network: false,
+            slow_transfers: false,
+            clocks: false,
+            deadly: false,
+            calm: true,
+        }
+    }
+
     pub fn random(rng: &mut Rng) -> Self {
+        if rng.chance(6) {
+            return Self {
+                secede: rng.chance(50),
+                resources: rng.chance(50),
+                pins: rng.chance(50),
+                priorities: rng.chance(50),
+                retire: rng.chance(40),
+                ..Self::none()
+            };
+        }
+        let deadly = rng.chance(8);
         Self {
             raise: rng.chance(40),
-            kill: rng.chance(25),
+            kill: deadly || rng.chance(25),
             reschedule: rng.chance(25),
             secede: rng.chance(25),
             policies: rng.chance(30),
@@ -195,11 +272,19 @@ impl Trouble {
             actors: rng.chance(35),
             no_worker_ms: rng.chance(10).then(|| rng.between(5, 60)),
             sharing: rng.chance(40),
+            network: rng.chance(25),
+            slow_transfers: rng.chance(25),
+            clocks: rng.chance(10),
+            deadly,
+            calm: false,
         }
     }
 }
 
 fn behaviour(rng: &mut Rng, trouble: Trouble) -> Behaviour {
+    if trouble.deadly && rng.chance(25) {
+        return Behaviour::KillFirst(rng.between(1, 3) as u8);
+    }
     match rng.below(100) {
         0..=3 if trouble.raise => Behaviour::RaiseAlways,
         4..=9 if trouble.raise => Behaviour::RaiseFirst(rng.between(1, 3) as u8),
@@ -250,17 +335,18 @@ pub struct Frame {
     pub tasks: Option<u64>,
     /// Workers that may be named.
     pub names: u64,
+    /// The calls get the numbers after it.
+    pub first_identity: u64,
 }
 
 /// A random graph; dependencies come before their dependents.
-pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut u64) -> Vec<Node> {
+pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame) -> Vec<Node> {
     let limit = if rng.chance(10) { 60 } else { 14 };
     let size = frame.tasks.unwrap_or_else(|| 1 + rng.below(limit)) as usize;
     let shape = rng.below(7);
     let scale = [5, 50, 500, 20_000][rng.below(4) as usize];
     (0..size)
         .map(|position| {
-            *last_identity += 1;
             let gpu = trouble.resources && rng.chance(20);
             // A GPU is only at worker 0: a pin elsewhere could never be met.
             let pinned = (trouble.pins && !gpu && rng.chance(15)).then(|| rng.below(frame.names));
@@ -271,10 +357,13 @@ pub fn graph(rng: &mut Rng, trouble: Trouble, frame: Frame, last_identity: &mut 
                 other => other,
             };
             let mut call = Call {
-                identity: *last_identity,
+                identity: frame.first_identity + 1 + position as u64,
                 behaviour,
                 duration_us: 1 + rng.below(scale) as u32,
-                size_bytes: if rng.chance(50) { 8 } else { 1 << rng.between(11, 24) },
+                size_bytes: match rng.chance(if trouble.deadly { 10 } else { 50 }) {
+                    true => 8,
+                    false => 1 << rng.between(11, 24),
+                },
                 gpu_percent: if gpu { [50, 100][rng.below(2) as usize] } else { 0 },
                 pinned: pinned.filter(|_| !others).map(|name| name as u8),
             };

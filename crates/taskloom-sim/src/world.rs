@@ -1,7 +1,11 @@
 //! The world around the rules: time, network, and who is there.
 
-use crate::agenda::{Agenda, Happening};
+use crate::agenda::{Agenda, Happening, Planned};
+use crate::broken::{Broken, Checked};
 use crate::client::{SimClient, SimFuture};
+use crate::ledger::Ledger;
+use crate::network::Network;
+use crate::plan::{Part, Plan, Stage, What};
 use crate::rng::{Rng, mix};
 use crate::sharing::Shared;
 use crate::worker::SimWorker;
@@ -34,9 +38,9 @@ pub struct Settings {
     pub trace: bool,
     /// Whether the trace's hash covers all that is in the messages.
     pub hash_messages: bool,
-    /// A rule of the scheduler that is broken on purpose.
+    /// A rule that is broken on purpose.
     #[cfg(feature = "planted")]
-    pub planted: Option<taskloom_core::scheduler::Fault>,
+    pub planted: Option<taskloom_core::planted::Fault>,
 }
 
 impl Default for Settings {
@@ -58,6 +62,11 @@ impl Settings {
     #[must_use]
     pub fn large() -> Self {
         Self { graphs: 2, tasks: Some(300), validate_every: 64, ..Self::default() }
+    }
+
+    /// As options of the command that replays a run.
+    fn options(&self) -> &'static str {
+        if self.tasks.is_some() { " --large" } else { "" }
     }
 }
 
@@ -82,6 +91,11 @@ pub struct Report {
     pub unpickled: u64,
     pub interrupted: u64,
     pub processes_replaced: u64,
+    /// Links that broke, stalled, slowed down or were cut between two workers.
+    pub network_faults: u64,
+    pub clock_jumps: u64,
+    /// Workers that stopped and did not go on before they were given up.
+    pub frozen: u64,
     /// Hash of all that happened: equal seeds give equal traces.
     pub trace: u64,
 }
@@ -106,7 +120,11 @@ impl Report {
         self.unpickled += other.unpickled;
         self.interrupted += other.interrupted;
         self.processes_replaced += other.processes_replaced;
-        self.trace = mix(self.trace ^ other.trace);
+        self.network_faults += other.network_faults;
+        self.clock_jumps += other.clock_jumps;
+        self.frozen += other.frozen;
+        // In any order.
+        self.trace = self.trace.wrapping_add(mix(other.trace));
     }
 }
 
@@ -115,9 +133,26 @@ impl Report {
 pub struct Failure {
     pub seed: u64,
     pub at_event: u64,
-    pub what: String,
+    pub broken: Broken,
+    /// Which part of the seed's plan was played.
+    pub part: Part,
     /// Options of the command that repeat the settings.
     options: &'static str,
+}
+
+impl Failure {
+    /// The rules met something that cannot be: an assertion failed.
+    pub(crate) fn panicked(
+        seed: u64,
+        settings: Settings,
+        part: &Part,
+        panic: &(dyn std::any::Any + Send),
+    ) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        let broken = Broken::new("panic", text);
+        Self { seed, at_event: 0, broken, part: part.clone(), options: settings.options() }
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -125,8 +160,8 @@ impl std::fmt::Display for Failure {
         write!(
             f,
             "seed {} fails at event {}: {}\nreplay: cargo run --release -p taskloom-sim --bin \
-             simulate -- --seed {}{} --trace",
-            self.seed, self.at_event, self.what, self.seed, self.options
+             simulate -- --seed {}{}{} --trace",
+            self.seed, self.at_event, self.broken, self.seed, self.options, self.part
         )
     }
 }
@@ -134,12 +169,15 @@ impl std::fmt::Display for Failure {
 /// A graph that was submitted, for clients that submit it again.
 #[derive(Clone)]
 pub(crate) struct PastGraph {
-    pub name: u64,
+    /// The number of its step.
+    pub name: usize,
     pub nodes: Vec<Node>,
 }
 
 pub(crate) struct World {
     pub settings: Settings,
+    pub plan: Plan,
+    /// The chance in what happens now.
     pub rng: Rng,
     pub agenda: Agenda,
     pub scheduler: Scheduler,
@@ -151,7 +189,6 @@ pub(crate) struct World {
     /// Whether workers report regularly, and count as dead when they do not.
     pub heartbeats: bool,
     pub faults: bool,
-    pub kill_percent: u64,
     /// Transfers from workers that break off.
     pub cut_percent: u64,
     pub latency_us: u64,
@@ -160,7 +197,12 @@ pub(crate) struct World {
     /// Keys of scattered values so far.
     pub scattered: u64,
     pub shared: Shared,
-    pub last_identity: u64,
+    pub network: Network,
+    pub ledger: Ledger,
+    /// The scheduler's process is stopped until then.
+    pub scheduler_paused_until: Nanos,
+    /// How far the scheduler's clock is ahead, in ns.
+    pub scheduler_ahead_ns: u64,
     /// Raises, kills and reschedules so far, per call.
     pub planted: BTreeMap<u64, u8>,
     pub dependents: BTreeMap<Key, BTreeSet<Key>>,
@@ -185,16 +227,31 @@ pub(crate) const TTL_NS: u64 = 100 * Nanos::MILLISECOND;
 /// # Errors
 /// The first invariant that breaks.
 pub fn run(seed: u64, settings: Settings) -> Result<Report, Failure> {
-    let mut world = World::new(seed, settings);
+    run_part(seed, settings, &Part::default())
+}
+
+/// Runs a part of what a seed has in store.
+///
+/// # Errors
+/// The first invariant that breaks.
+pub fn run_part(seed: u64, settings: Settings, part: &Part) -> Result<Report, Failure> {
+    let mut world = World::new(seed, settings, part);
     let outcome = world.live().and_then(|()| world.heal_and_check());
     let at_event = world.report.events;
-    let options = if settings.tasks.is_some() { " --large" } else { "" };
-    outcome.map_err(|what| Failure { seed, at_event, what, options })?;
+    let options = settings.options();
+    let part = part.clone();
+    outcome.map_err(|broken| Failure { seed, at_event, broken, part, options })?;
     Ok(world.report)
 }
 
+/// What a seed has in store.
+#[must_use]
+pub(crate) fn plan_of(seed: u64, settings: Settings, part: &Part) -> Plan {
+    World::new(seed, settings, part).plan
+}
+
 impl World {
-    fn new(seed: u64, settings: Settings) -> Self {
+    fn new(seed: u64, settings: Settings, part: &Part) -> Self {
         let mut rng = Rng::new(seed);
         let trouble = Trouble::random(&mut rng);
         let heartbeats = trouble.pauses || rng.chance(10);
@@ -211,25 +268,40 @@ impl World {
             deposits: PICKLES,
             ..Config::default()
         };
+        let names = if trouble.deadly { rng.between(1, 2) } else { rng.between(1, 4) };
+        let may_die = rng.chance(50) && !trouble.calm;
+        let stage = Stage {
+            seed,
+            graphs: settings.graphs,
+            tasks: settings.tasks,
+            names,
+            clients: rng.between(1, 3),
+            trouble,
+            kills: may_die,
+            heartbeats,
+        };
         let mut world = Self {
             settings,
+            plan: Plan::new(&stage).part(part),
             agenda: Agenda::new(Nanos(Nanos::SECOND)),
+            ledger: Ledger::new(&config, trouble),
             scheduler: Scheduler::new(config, seed),
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
-            names: rng.between(1, 4),
+            names,
             last_number: 0,
             supervised: rng.chance(60),
             heartbeats,
             faults: true,
-            kill_percent: if rng.chance(50) { rng.between(1, 25) } else { 0 },
-            cut_percent: [0, 2, 2, 2, 50][rng.below(5) as usize],
+            cut_percent: if trouble.calm { 0 } else { [0, 2, 2, 2, 50][rng.below(5) as usize] },
             latency_us: [5, 50, 2_000][rng.below(3) as usize],
             trouble,
             past: Vec::new(),
             scattered: 0,
             shared: Shared::default(),
-            last_identity: 0,
+            network: Network::default(),
+            scheduler_paused_until: Nanos(0),
+            scheduler_ahead_ns: 0,
             planted: BTreeMap::new(),
             dependents: BTreeMap::new(),
             forced: BTreeSet::new(),
@@ -240,53 +312,52 @@ impl World {
             report: Report::default(),
             rng,
         };
-        world.cast();
+        world.cast(stage.clients, part);
         world
     }
 
     /// Who is there, and what is going to happen to them.
-    fn cast(&mut self) {
+    fn cast(&mut self, clients: u64, part: &Part) {
         if self.supervised {
             let message = SupervisorToScheduler::Register(RegisterSupervisor::default());
             let event = Event::SupervisorMessage { supervisor: SUPERVISOR, message };
             self.agenda.after_us(0, Happening::ToScheduler(event));
         }
-        for name in 0..self.names {
-            let late = self.rng.below(20_000);
-            self.agenda.after_us(late, Happening::WorkerStarts(name));
-        }
-        for number in 1..=self.rng.between(1, 3) {
+        for number in 1..=clients {
             let client = ClientId(number as u32);
             let strict = self.rng.chance(25);
             self.clients.insert(client, SimClient::new(client, strict));
             let register = RegisterClient { strict, ..RegisterClient::default() };
             self.from_client(client, ClientToScheduler::Register(register));
-            for _ in 0..self.settings.graphs * 2 {
-                let at = self.rng.below(60_000);
-                self.agenda.after_us(at, Happening::ClientActs(client));
+        }
+        for (number, step) in self.plan.steps.iter().enumerate() {
+            if part.plays(number) {
+                let at = self.agenda.now.after(step.at_us * Nanos::MICROSECOND);
+                self.agenda.put_keyed(at, step.key, Happening::Planned(number));
             }
         }
-        self.plan_misfortunes();
     }
 
-    fn plan_misfortunes(&mut self) {
-        let mut plan = |percent: bool, most: u64, happening: fn(u64) -> Happening| {
-            if !percent {
-                return;
-            }
-            for _ in 0..self.rng.below(most) {
-                let at = self.rng.below(80_000);
-                let name = self.rng.below(self.names);
-                self.agenda.after_us(at, happening(name));
-            }
-        };
-        plan(self.kill_percent > 0, 5, Happening::WorkerDies);
-        plan(self.trouble.pauses, 4, Happening::WorkerPauses);
+    /// A step of the plan comes.
+    fn planned(&mut self, number: usize) {
+        let Some(step) = self.plan.steps.get(number) else { return };
+        match step.what.clone() {
+            What::WorkerStarts(name) => self.start_worker(name),
+            What::Client(client, deed) => self.client_does(client, number, &deed),
+            What::Worker(name, misfortune) => self.befall(name, misfortune),
+        }
+    }
+
+    /// What comes next follows from this.
+    pub fn begin(&mut self, key: u64) {
+        self.agenda.begin(key);
+        self.rng = Rng::new(key);
     }
 
     /// Sends along a lane that keeps its order.
     pub fn send(&mut self, lane: (u8, u64), happening: Happening) {
-        let travel_us = 1 + self.rng.below(self.latency_us);
+        let slower_us = self.network.slower_us(self.agenda.now, &happening);
+        let travel_us = 1 + self.rng.below(self.latency_us) + slower_us;
         self.agenda.send(lane, travel_us, happening);
     }
 
@@ -295,8 +366,17 @@ impl World {
         self.send((0, client.0.into()), Happening::ToScheduler(event));
     }
 
+    /// A worker says something, after all that it has gathered.
     pub fn from_worker(&mut self, worker: WorkerNo, message: WorkerToScheduler) {
-        use WorkerToScheduler::{DepMissing, Done, Erred, Rescheduled, Retracted, Stored, Stuck};
+        self.flush_worker(worker);
+        self.send_from_worker(worker, message);
+    }
+
+    pub fn send_from_worker(&mut self, worker: WorkerNo, message: WorkerToScheduler) {
+        use WorkerToScheduler::{
+            DepMissing, Done, Erred, Fetched, Rejoined, Rescheduled, Retracted, Seceded, Stored,
+            Stuck,
+        };
         let may_come_twice = matches!(
             message,
             Done(_)
@@ -306,9 +386,12 @@ impl World {
                 | Retracted(_)
                 | DepMissing(_)
                 | Stored(_)
+                | Fetched(_)
+                | Seceded(_)
+                | Rejoined(_)
         );
         let event = Event::WorkerMessage { worker, message };
-        if may_come_twice && self.rng.chance(3) {
+        if may_come_twice && self.rng.chance(3) && !self.trouble.calm {
             // A copy that arrives late, perhaps after its session is over: to be fenced.
             let late = self.rng.below(50_000);
             self.agenda.after_us(late, Happening::ToScheduler(event.clone()));
@@ -317,7 +400,7 @@ impl World {
     }
 
     /// Lets everything happen until nothing more does.
-    pub fn live(&mut self) -> Result<(), String> {
+    pub fn live(&mut self) -> Checked {
         /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
         const MAX_EVENTS: u64 = 400_000;
         /// Deadlines that pass with nothing else happening between them.
@@ -325,30 +408,44 @@ impl World {
         self.last_busy = self.agenda.now;
         let mut idle_deadlines = 0;
         while !self.is_at_rest() {
-            let deadline = self.scheduler.next_deadline();
+            let deadline = self.next_deadline();
             let next = self.agenda.next_at();
             if let Some(at) = deadline.filter(|at| next.is_none_or(|next| *at < next)) {
                 self.agenda.now = self.agenda.now.max(at);
+                self.begin(mix(at.0));
                 self.poll()?;
                 idle_deadlines += 1;
                 if idle_deadlines > MAX_IDLE_DEADLINES {
-                    return Err("its deadlines never end".into());
+                    return Err(Broken::new("I11", "its deadlines never end"));
                 }
                 continue;
             }
-            let Some((serial, happening)) = self.agenda.pop() else { return Ok(()) };
+            let Some(planned) = self.agenda.pop() else { return Ok(()) };
+            self.begin(planned.key);
             self.report.events += 1;
             if self.report.events > MAX_EVENTS {
-                return Err("it does not come to rest".into());
+                return Err(Broken::new("I11", "it does not come to rest"));
             }
-            if !happening.is_idle() {
+            if !planned.happening.is_idle() {
                 idle_deadlines = 0;
                 self.last_busy = self.agenda.now;
             }
-            self.take_down(serial, &happening);
-            self.happen_unless_paused(happening)?;
+            self.take_down(&planned);
+            self.happen_unless_held_up(planned)?;
         }
         Ok(())
+    }
+
+    /// When the scheduler has something to do by itself, by the world's time.
+    fn next_deadline(&self) -> Option<Nanos> {
+        let at = self.scheduler.next_deadline()?;
+        let at = Nanos(at.0.saturating_sub(self.scheduler_ahead_ns));
+        Some(at.max(self.scheduler_paused_until))
+    }
+
+    /// The scheduler's clock.
+    pub fn scheduler_now(&self) -> Nanos {
+        self.agenda.now.after(self.scheduler_ahead_ns)
     }
 
     /// Whether nothing more is going to come of anything.
@@ -363,14 +460,14 @@ impl World {
             return now.since(self.last_busy) > QUIET_NS;
         }
         let far = now.after(1_000 * Nanos::SECOND);
-        self.agenda.next_at().is_none() && self.scheduler.next_deadline().is_none_or(|at| at > far)
+        self.agenda.next_at().is_none() && self.next_deadline().is_none_or(|at| at > far)
     }
 
-    fn take_down(&mut self, serial: u64, happening: &Happening) {
+    fn take_down(&mut self, Planned { key, happening, .. }: &Planned) {
         if self.settings.trace {
             println!("{:>12} {happening:?}", self.agenda.now.0);
         }
-        let mut hash = mix(self.report.trace ^ self.agenda.now.0 ^ serial);
+        let mut hash = mix(self.report.trace ^ self.agenda.now.0 ^ *key);
         if self.settings.hash_messages {
             let text = format!("{happening:?}");
             hash = text.bytes().fold(hash, |hash, byte| mix(hash ^ u64::from(byte)));
@@ -378,24 +475,37 @@ impl World {
         self.report.trace = hash;
     }
 
-    fn happen_unless_paused(&mut self, happening: Happening) -> Result<(), String> {
+    /// What has to do with a process that is stopped, or goes over a link that is stalled, happens
+    /// later.
+    fn happen_unless_held_up(&mut self, planned: Planned) -> Checked {
         let now = self.agenda.now;
-        let paused_until = happening
-            .workers()
-            .into_iter()
-            .flatten()
-            .filter_map(|number| self.workers.get(&number))
-            .filter(|worker| worker.alive && worker.paused_until > now)
-            .map(|worker| worker.paused_until)
-            .max();
-        if let Some(until) = paused_until {
-            self.agenda.put(until, happening);
+        let happening = &planned.happening;
+        let paused = happening.workers().into_iter().flatten().filter_map(|number| {
+            self.workers.get(&number).filter(|worker| worker.alive).map(|w| w.paused_until)
+        });
+        let mut until = paused.max().unwrap_or_default().max(self.network.stalled(happening));
+        if matches!(happening, Happening::ToScheduler(_) | Happening::Poll) {
+            until = until.max(self.scheduler_paused_until);
+        }
+        if until > now {
+            self.hold_up(planned, until);
             return Ok(());
         }
-        self.happen(happening)
+        self.happen(planned.happening)
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+    /// Puts something off, or on the list of those that wait for a process that does not go on.
+    fn hold_up(&mut self, planned: Planned, until: Nanos) {
+        let frozen = planned.happening.workers().into_iter().flatten().find(|number| {
+            self.workers.get(number).is_some_and(|worker| worker.alive && worker.is_frozen())
+        });
+        match frozen {
+            Some(number) => self.wait_for_frozen(number, planned),
+            None => self.agenda.put_off(until, planned),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Checked {
         match happening {
             Happening::ToScheduler(event) => self.to_scheduler(event),
             Happening::ToWorker(number, message) => self.to_worker(number, message),
@@ -411,14 +521,22 @@ impl World {
                 self.interrupted(worker, task, attempt, why)
             }
             Happening::PeerAnswers { asker, peer, tasks } => self.peer_answers(asker, peer, tasks),
+            Happening::PeerTimesOut { asker, peer } => self.peer_times_out(asker, peer),
             Happening::ClientFetches { client, handle, task, worker } => {
                 self.client_fetches(client, handle, task, worker)
+            }
+            Happening::ClientFetchFails { client, handle, task, worker } => {
+                self.client_has_value(client, handle, task, worker, None)
             }
             Happening::ClientPuts { client, handle, task, worker } => {
                 self.client_puts(client, handle, task, worker)
             }
-            Happening::ClientActs(client) => {
-                self.client_acts(client);
+            Happening::Planned(number) => {
+                self.planned(number);
+                Ok(())
+            }
+            Happening::WorkerFlushes(number) => {
+                self.flush_worker(number);
                 Ok(())
             }
             Happening::WorkerTick(number) => self.worker_tick(number),
@@ -428,14 +546,6 @@ impl World {
             }
             Happening::WorkerNotices(number) => {
                 self.kill(number, ExitKind::Requested);
-                Ok(())
-            }
-            Happening::WorkerDies(name) => {
-                self.kill_by_name(name);
-                Ok(())
-            }
-            Happening::WorkerPauses(name) => {
-                self.pause(name);
                 Ok(())
             }
             Happening::WorkerStarts(name) => {
@@ -449,8 +559,11 @@ impl World {
         }
     }
 
-    fn to_scheduler(&mut self, event: Event) -> Result<(), String> {
-        self.scheduler.handle(self.agenda.now, event);
+    fn to_scheduler(&mut self, event: Event) -> Checked {
+        self.ledger.on_event(&event, &self.scheduler);
+        let now = self.scheduler_now();
+        self.scheduler.handle(now, event);
+        self.ledger.after_event(&self.scheduler)?;
         self.validate()?;
         if self.rng.chance(70) {
             return self.poll();
@@ -464,17 +577,19 @@ impl World {
         Ok(())
     }
 
-    fn validate(&self) -> Result<(), String> {
-        if !self.report.events.is_multiple_of(self.settings.validate_every) {
-            return Ok(());
+    fn validate(&self) -> Checked {
+        if self.report.events.is_multiple_of(self.settings.validate_every) {
+            self.scheduler.validate()?;
         }
-        self.scheduler.validate()
+        Ok(())
     }
 
-    pub fn poll(&mut self) -> Result<(), String> {
-        let actions = self.scheduler.poll(self.agenda.now);
+    pub fn poll(&mut self) -> Checked {
+        let now = self.scheduler_now();
+        let actions = self.scheduler.poll(now);
         self.validate()?;
         for action in actions {
+            self.ledger.on_action(&action);
             match action {
                 Action::ToWorker(number, message) => {
                     self.send((2, number.0.into()), Happening::ToWorker(number, message));
@@ -485,7 +600,7 @@ impl World {
                 Action::ToSupervisor(_, message) => {
                     self.send((5, 0), Happening::ToSupervisor(message));
                 }
-                Action::CloseWorker(number, _) => self.cut_off(number),
+                Action::CloseWorker(number, why) => self.cut_off(number, &why)?,
                 Action::CloseClient(..) | Action::Stop => {}
             }
         }

@@ -1,5 +1,6 @@
 //! What clients say about keys: want, release, cancel, try again.
 
+use super::planted::Fault;
 use super::task::{Kind, State, mark};
 use super::transitions::{DropReason, Interrupting, Step};
 use super::{Map, Scheduler, Set};
@@ -97,6 +98,9 @@ impl Scheduler {
         ids.sort_unstable();
         for id in ids {
             let Some(index) = self.tasks.get(id) else { continue };
+            if self.has(Fault::HoldsOutliveClients) {
+                continue;
+            }
             self.tasks[index].wants.retain(|want| want.client != client);
             self.steps.push(Step::Relax(index));
         }
@@ -131,6 +135,7 @@ impl Scheduler {
     pub(super) fn on_desire(&mut self, client: ClientId, desire: Desire) {
         let index = match self.tasks.find(&desire.key) {
             Some(index) => index,
+            None if self.has(Fault::DesireForgotten) => return,
             None => {
                 let index = self.insert_task(desire.key);
                 self.tasks[index].kind = Kind::Unknown;

@@ -54,7 +54,7 @@ mod tests;
 
 pub use deposits::DepositTimes;
 #[cfg(feature = "planted")]
-pub use planted::Fault;
+use planted::Fault;
 pub use task::{State, TRANSITIONS, is_legal};
 
 use clients::ClientRecord;

@@ -436,6 +436,9 @@ impl Scheduler {
                 task.replicas.iter().copied().take(MAX_HOLDERS).collect();
             message.holders =
                 holders.into_iter().map(|holder| self.introduce(slot, holder)).collect();
+            if self.has(Fault::HolderBeforeArrival) {
+                self.add_replica(dep, slot, message.size_bytes);
+            }
         }
         message
     }

@@ -1,6 +1,7 @@
 //! Requests of clients. Some are answered at once, some when something has happened.
 
 use super::clients::ClientRecord;
+use super::planted::Fault;
 use super::worker_table::{WorkerRecord, WorkerSlot};
 use super::{Action, Scheduler};
 use bytes::Bytes;
@@ -361,7 +362,11 @@ impl Scheduler {
     /// Whether a retiring worker still runs something, or gives away what only it holds.
     fn is_still_of_use(&mut self, slot: WorkerSlot, retiring: &mut Retiring) -> bool {
         const ROUNDS: u8 = 3;
-        if !self.workers[slot].processing.is_empty() {
+        let runs_something = !self.workers[slot].processing.is_empty();
+        if self.has(Fault::LateResultsStayBehind) && retiring.rounds > 0 {
+            return runs_something;
+        }
+        if runs_something && !self.has(Fault::LateResultsStayBehind) {
             return true;
         }
         if retiring.evacuation.is_some_and(|job| self.replication.has_job(job)) {

@@ -146,6 +146,10 @@ impl Scheduler {
         candidates.sort_unstable_by_key(|task| std::cmp::Reverse(self.tasks[*task].priority));
         candidates.truncate(count);
         for index in candidates {
+            if self.has(Fault::StolenWithoutAsking) {
+                self.try_again(index);
+                continue;
+            }
             let task = &mut self.tasks[index];
             task.marks |= mark::RETRACTING;
             let attempt = task.attempt;

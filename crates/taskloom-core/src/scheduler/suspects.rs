@@ -123,7 +123,8 @@ impl Scheduler {
         let (name, pid) = (worker.info.name.clone(), worker.info.pid);
         let address = worker.info.address.clone();
         let tasks = worker.processing.clone();
-        if worker.end_expected || (tasks.is_empty() && lost_actors.is_empty()) {
+        let is_orderly = worker.end_expected && !self.has(Fault::OrderlyEndIsBlamed);
+        if is_orderly || (tasks.is_empty() && lost_actors.is_empty()) {
             tasks.iter().for_each(|task| self.try_again(*task));
             let limbo = Limbo { name, address, pid, until: self.now, tasks: lost_actors };
             let reason = ExitReason { kind: ExitKind::Requested, ..ExitReason::default() };
@@ -165,7 +166,9 @@ impl Scheduler {
     }
 
     fn end_limbo(&mut self, limbo: &Limbo, executing: &[(TaskId, Attempt)], reason: &ExitReason) {
-        let blame = reason.kind != ExitKind::Requested;
+        let is_endless =
+            self.config.allowed_failures == 0 && self.has(Fault::NoFailuresMeansEndless);
+        let blame = reason.kind != ExitKind::Requested && !is_endless;
         for run in &limbo.tasks {
             let Some(index) = self.tasks.get(run.0) else { continue };
             let task = &mut self.tasks[index];

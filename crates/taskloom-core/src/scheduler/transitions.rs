@@ -382,7 +382,8 @@ impl Scheduler {
             }
             State::Released | State::Erred => {}
         }
-        if self.tasks[index].live_dependents == 0 {
+        let stays = self.tasks[index].state == State::Erred && self.has(Fault::ErredStays);
+        if self.tasks[index].live_dependents == 0 && !stays {
             self.forget(index);
         }
     }
@@ -551,7 +552,12 @@ impl Scheduler {
                 continue;
             }
             record.waiting_on += 1;
-            if matches!(record.state, State::Queued | State::NoWorker) {
+            let is_queued = matches!(record.state, State::Queued | State::NoWorker);
+            if is_queued && self.has(Fault::QueuedWithoutInput) {
+                continue;
+            }
+            let record = &self.tasks[dependent];
+            if is_queued {
                 self.unqueue(dependent);
                 self.set_state(dependent, State::Waiting);
             } else if record.state == State::Processing {

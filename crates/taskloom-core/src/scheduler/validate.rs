@@ -2,7 +2,7 @@
 
 use super::task::{Kind, State, mark};
 use super::{Map, Scheduler};
-use taskloom_types::TaskId;
+use taskloom_types::{TaskId, WorkerNo};
 
 impl Scheduler {
     /// Checks every invariant. Call between events.
@@ -33,6 +33,41 @@ impl Scheduler {
         self.validate_deposits()?;
         self.validate_holds()?;
         self.validate_actors()
+    }
+
+    /// Whether a worker's session goes on.
+    #[must_use]
+    pub fn has_worker(&self, number: WorkerNo) -> bool {
+        self.workers.slot(number).is_some()
+    }
+
+    /// Who is thought to hold which results.
+    pub fn holdings(&self) -> impl Iterator<Item = (TaskId, WorkerNo)> {
+        self.workers.iter().flat_map(|worker| {
+            worker.held.iter().map(|index| (self.tasks.id(*index), worker.number))
+        })
+    }
+
+    /// Checks that nothing is left of tasks when there are none.
+    ///
+    /// # Errors
+    /// The first table that still knows of one.
+    pub fn validate_empty(&self) -> Result<(), String> {
+        let tables = [
+            ("tasks", self.tasks.len()),
+            ("policies", self.policies.uses().count()),
+            ("pauses", self.delays.len()),
+            ("pickled futures", self.deposits.held().count()),
+            ("copies", usize::from(!self.replication.is_idle())),
+            ("classes", self.classes.iter().count() - 1),
+            ("runs", self.workers.iter().map(|worker| worker.processing.len()).sum()),
+            ("held results", self.workers.iter().map(|worker| worker.held.len()).sum()),
+            ("handles", self.clients.values().map(|client| client.handles.len()).sum()),
+        ];
+        match tables.iter().find(|(_, count)| *count > 0) {
+            Some((table, count)) => Err(format!("{count} {table} are left")),
+            None => Ok(()),
+        }
     }
 
     /// Per task: how many active tasks need it, and how many tasks of any state use it.

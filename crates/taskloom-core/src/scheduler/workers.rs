@@ -36,19 +36,26 @@ impl Scheduler {
             WorkerToScheduler::Done(done) => {
                 self.workers[slot].last_progress = self.now;
                 for task in done {
+                    let stale_before = self.counters.stale_messages;
                     self.on_done(slot, task);
                     self.run_steps();
+                    let is_stale = self.counters.stale_messages > stale_before;
+                    if is_stale && self.has(Fault::RestOfMessageLost) {
+                        break;
+                    }
                 }
             }
             WorkerToScheduler::Erred(erred) => self.on_erred(slot, erred),
             WorkerToScheduler::Rescheduled(run) => {
                 self.end_ghost(slot, run.task, run.attempt);
-                if let Some(index) = self.current_run(slot, &run) {
+                let is_blind = self.has(Fault::RescheduledBlindly);
+                if let Some(index) = self.meant_run(slot, &run, is_blind) {
                     self.try_again(index);
                 }
             }
             WorkerToScheduler::Seceded(run) => {
-                if let Some(index) = self.current_run(slot, &run) {
+                let is_blind = self.has(Fault::SecededBlindly);
+                if let Some(index) = self.meant_run(slot, &run, is_blind) {
                     self.set_seceded(index, true);
                 }
             }
@@ -127,6 +134,11 @@ impl Scheduler {
         index
     }
 
+    /// As [`Scheduler::current_run`]; with a planted fault, whatever task of that number there is.
+    fn meant_run(&mut self, slot: WorkerSlot, run: &TaskAttempt, is_blind: bool) -> Option<u32> {
+        if is_blind { self.tasks.get(run.task) } else { self.current_run(slot, run) }
+    }
+
     /// A freed run is over: what it occupied is free.
     fn end_ghost(&mut self, slot: WorkerSlot, task: TaskId, attempt: Attempt) {
         let worker = &mut self.workers[slot];
@@ -169,7 +181,9 @@ impl Scheduler {
         let run = TaskAttempt { task: erred.task, attempt: erred.attempt };
         self.end_ghost(slot, run.task, run.attempt);
         self.workers[slot].last_progress = self.now;
-        let Some(index) = self.current_run(slot, &run) else { return };
+        let is_blind = self.has(Fault::LateErrorCounts)
+            && self.tasks.get(run.task).is_some_and(|it| self.tasks[it].state == State::Processing);
+        let Some(index) = self.meant_run(slot, &run, is_blind) else { return };
         self.end_attempt(index, erred.error, false);
         // The worker has just said that the run is over.
         self.end_ghost(slot, run.task, run.attempt);
@@ -234,6 +248,14 @@ impl Scheduler {
             .filter(is_holder)
             .collect();
         let are_all = holders.len() >= replicas.len() && self.tasks[index].value.is_none();
+        if self.has(Fault::BrokenTransferLosesWorker) {
+            for holder in holders {
+                let number = self.workers[holder].number;
+                self.lose_worker(holder);
+                self.outbox.push(Action::CloseWorker(number, "a transfer from it broke".into()));
+            }
+            return;
+        }
         if !holders.is_empty() && are_all && self.is_worth_another_try(index) {
             return;
         }
@@ -262,7 +284,8 @@ impl Scheduler {
         if answer.given_back {
             self.end_ghost(slot, run.task, run.attempt);
         }
-        let Some(index) = self.current_run(slot, &run) else { return };
+        let is_blind = self.has(Fault::GivenBackBlindly);
+        let Some(index) = self.meant_run(slot, &run, is_blind) else { return };
         self.tasks[index].marks &= !mark::RETRACTING;
         if answer.given_back {
             self.counters.retracted += 1;
@@ -309,7 +332,9 @@ impl Scheduler {
                 self.lose_result(index);
             }
         }
-        self.judge_lost_tasks(slot, lost_actors);
+        if !self.has(Fault::LostWorkerKeepsTasks) {
+            self.judge_lost_tasks(slot, lost_actors);
+        }
         self.spare.retain(|other| *other != slot);
         self.forget_scatters_to(slot);
         self.forget_run_on(slot);
@@ -328,7 +353,8 @@ impl Scheduler {
     }
 
     pub(super) fn lose_silent_workers(&mut self) {
-        if self.next_worker_deadline().is_none_or(|at| at > self.now) {
+        let is_time = self.next_worker_deadline().is_some_and(|at| at <= self.now);
+        if !is_time || self.has(Fault::SilenceIgnored) {
             return;
         }
         for slot in self.workers.slots().collect::<Vec<_>>() {

@@ -1,5 +1,6 @@
 //! Values: who made them, who needs them, when they go.
 
+use super::planted::Fault;
 use super::{Action, Worker};
 use taskloom_proto::SmallBytes;
 use taskloom_proto::worker::WorkerToScheduler;
@@ -65,7 +66,9 @@ impl Worker {
         if local.data.as_ref().is_some_and(|d| !d.reported) {
             self.drop_value(task);
         }
-        self.forget_if_idle(task);
+        if !self.has(Fault::UnneededInputStays) {
+            self.forget_if_idle(task);
+        }
     }
 
     fn compact_waiters(&mut self, task: TaskId) {

@@ -1,5 +1,6 @@
 //! Inputs that other workers hold: whom to ask, for what, and what to do when they cannot give.
 
+use super::planted::Fault;
 use super::{Action, Worker};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -147,6 +148,9 @@ impl Worker {
             }
         } else if local.run.is_some() {
             local.fetch = None;
+            if self.has(Fault::FailedFetchDropsRun) {
+                self.take_back_run(dep);
+            }
         } else {
             self.report_missing(dep);
         }
@@ -254,6 +258,11 @@ impl Worker {
         }
         let mut fetched = Vec::new();
         for (task, outcome) in items {
+            if self.has(Fault::AnswerCutShort)
+                && self.tasks.get(&task).is_none_or(|local| local.users == 0)
+            {
+                return;
+            }
             match outcome {
                 FetchOutcome::Value { size_bytes } => {
                     if self.take_fetched(task, size_bytes) {
@@ -284,6 +293,9 @@ impl Worker {
             peer.failures = peer.failures.saturating_add(1);
             peer.not_before = now.after(pause);
             queued = std::mem::take(&mut peer.queue);
+        }
+        if self.has(Fault::LostPeerWaitedFor) {
+            return;
         }
         for task in asked {
             self.give_up_holder_in_flight(task, peer);
@@ -328,6 +340,11 @@ impl Worker {
         // While a run of the task executes here, its own report will tell the scheduler.
         let report = local.run.is_none();
         self.value_is_here(task, size_bytes, report);
+        if self.has(Fault::ReplicaReplacesRun)
+            && let Some(local) = self.tasks.get_mut(&task)
+        {
+            local.run = None;
+        }
         report
     }
 
@@ -340,10 +357,16 @@ impl Worker {
 
     /// `peer` cannot give `dep`: asks another holder, or else the scheduler.
     fn give_up_holder(&mut self, dep: TaskId, peer: WorkerNo) {
+        let tries_others = !self.has(Fault::OtherReplicasUntried);
         let Some(local) = self.tasks.get_mut(&dep) else { return };
         let Some(fetch) = &mut local.fetch else { return };
         fetch.holders.retain(|holder| *holder != peer);
         fetch.asked.push(peer);
+        if !tries_others && !fetch.holders.is_empty() {
+            fetch.holders.clear();
+            fetch.stage = Stage::Missing;
+            return;
+        }
         self.queue_or_report(dep);
     }
 

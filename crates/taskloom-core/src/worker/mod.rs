@@ -19,6 +19,7 @@ mod acquire;
 mod data;
 mod fetch;
 mod limits;
+mod planted;
 mod runs;
 mod validate;
 
@@ -84,11 +85,19 @@ pub struct Config {
     pub max_peers: usize,
     /// Bytes asked of one peer at a time, by the sizes the scheduler told; at least one value.
     pub max_fetch_bytes: u64,
+    /// A rule that is broken on purpose.
+    #[cfg(feature = "planted")]
+    pub planted: Option<planted::Fault>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_peers: 50, max_fetch_bytes: 50 * 1024 * 1024 }
+        Self {
+            max_peers: 50,
+            max_fetch_bytes: 50 * 1024 * 1024,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
     }
 }
 
@@ -215,6 +224,12 @@ impl Worker {
     pub fn held_tasks(&self) -> impl Iterator<Item = TaskId> {
         let held = |t: &LocalTask| t.data.as_ref().is_some_and(|d| d.reported);
         self.tasks.iter().filter(move |(_, t)| held(t)).map(|(task, _)| *task)
+    }
+
+    /// Tasks about which something is known here.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
     }
 
     /// What runs now, and since when; abandoned runs too, since they use the machine.

@@ -1,5 +1,7 @@
 //! Runs: assigned, ready, executing, over.
 
+use super::fetch::Stage;
+use super::planted::Fault;
 use super::{Action, LocalTask, ReadyQueue, Running, Worker};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -96,6 +98,13 @@ impl Worker {
     /// is already here (fetched while the scheduler decided) is the run's result.
     fn admit(&mut self, task: TaskId, attempt: Attempt) -> bool {
         let Some(local) = self.tasks.get(&task) else { return true };
+        let stage = local.fetch.as_ref().map(|fetch| fetch.stage);
+        let is_in_flight = matches!(stage, Some(Stage::InFlight(_)));
+        if (is_in_flight && self.has(Fault::ComputeLostToFetch))
+            || (stage == Some(Stage::Missing) && self.has(Fault::KnownInputNotRun))
+        {
+            return false;
+        }
         if let Some(run) = &local.run {
             if run.attempt >= attempt {
                 self.counters.stale_runs += 1;
@@ -263,6 +272,9 @@ impl Worker {
     /// has is abandoned to its thread.
     pub(super) fn take_back_run(&mut self, task: TaskId) {
         let Some(run) = self.tasks.get_mut(&task).and_then(|t| t.run.take()) else { return };
+        if run.has_started() && self.has(Fault::FreedRunForgotten) {
+            return;
+        }
         if run.has_started() {
             let attempt = run.attempt;
             if let Some(running) = self.running.get_mut(&(task, attempt)) {
@@ -301,6 +313,11 @@ impl Worker {
         self.limits.forget((task, attempt));
         if ended.is_none_or(|run| run.abandoned) {
             self.counters.discarded_outcomes += 1;
+            if self.has(Fault::OldErrorEndsNewRun)
+                && let Some(local) = self.tasks.get_mut(&task)
+            {
+                local.run = None;
+            }
             if ended.is_some_and(|run| run.has_resources) {
                 self.send(WorkerToScheduler::RunEnded(TaskAttempt { task, attempt }));
             }

@@ -274,6 +274,43 @@ fn d42_a_task_is_with_one_worker_at_a_time() {
 }
 
 #[test]
+fn d24_who_waits_for_a_worker_that_answers_no_more_gets_its_input_made_again() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", [step("x"), future("y").needs(&["x"]).only_on(&["bob"])]);
+    s.done("alice", "x");
+    assert_eq!(s.processing("bob"), ["y"]);
+    // when: alice lives, and answers neither the scheduler nor bob
+    for _ in 0..40 {
+        s.pass(Nanos::SECOND);
+        s.heartbeat("bob");
+    }
+    // then: she is given up, and bob makes x himself
+    assert_eq!(s.scheduler.worker_count(), 1);
+    assert_eq!(s.processing("bob"), ["y", "x"]);
+    s.done("bob", "x");
+    s.done("bob", "y");
+    assert_eq!(s.state("y"), Some(Memory));
+}
+
+#[test]
+fn d31_a_worker_that_joins_in_the_middle_of_a_shuffle_takes_its_part() {
+    let mut s = Script::anna_and(["alice"]);
+    let merge = |key: &'static str| future(key).needs(&["split-0", "split-1"]);
+    s.submit("anna", [step("split-0"), step("split-1"), merge("merge-0"), merge("merge-1")]);
+    s.done("alice", "split-0");
+    s.join("bob");
+    s.done("alice", "split-1");
+    assert_eq!([s.processing("alice").len(), s.processing("bob").len()], [1, 1]);
+    // when: the one who made all splits is gone before bob has fetched them
+    s.worker_leaves("alice");
+    while let Some(key) = s.processing("bob").last().cloned() {
+        s.done("bob", &key);
+    }
+    // then
+    assert_eq!([s.state("merge-0"), s.state("merge-1")], [Some(Memory); 2]);
+}
+
+#[test]
 fn d43_a_long_run_leaves_nothing_behind() {
     let mut s = Script::anna_and(["alice"]);
     for round in 0..2_000u64 {
