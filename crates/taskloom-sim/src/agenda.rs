@@ -71,11 +71,13 @@ impl Happening {
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Heartbeat(_) | Self::Poll => true,
-            Self::ToScheduler(Event::WorkerMessage { message, .. }) => {
-                matches!(message, WorkerToScheduler::Heartbeat(_))
-            }
+            Self::ToScheduler(event) => Self::is_heartbeat(event),
             _ => false,
         }
+    }
+
+    pub fn is_heartbeat(event: &Event) -> bool {
+        matches!(event, Event::WorkerMessage { message: WorkerToScheduler::Heartbeat(_), .. })
     }
 
     /// The workers without which it cannot happen now.

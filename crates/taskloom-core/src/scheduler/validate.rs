@@ -70,13 +70,16 @@ impl Scheduler {
         }
     }
 
-    /// Per task: how many active tasks need it, and how many tasks of any state use it.
-    fn count_uses(&self) -> Map<u32, (u32, u32)> {
-        let mut uses: Map<u32, (u32, u32)> = Map::default();
+    /// By arena index: how many active tasks need it, and how many tasks of any state use it.
+    fn count_uses(&self) -> Vec<(u32, u32)> {
+        let mut uses: Vec<(u32, u32)> = Vec::new();
         for index in self.tasks.iter() {
             let task = &self.tasks[index];
             for dep in &task.deps {
-                let (waiters, dependents) = uses.entry(*dep).or_default();
+                if uses.len() <= *dep as usize {
+                    uses.resize(*dep as usize + 1, (0, 0));
+                }
+                let (waiters, dependents) = &mut uses[*dep as usize];
                 *waiters += u32::from(task.state.is_active());
                 *dependents += 1;
             }
@@ -84,11 +87,11 @@ impl Scheduler {
         uses
     }
 
-    fn validate_task(&self, index: u32, uses: &Map<u32, (u32, u32)>) -> Result<(), String> {
+    fn validate_task(&self, index: u32, uses: &[(u32, u32)]) -> Result<(), String> {
         let task = &self.tasks[index];
         let broken = |what: &str| Err(format!("task {} ({:?}): {what}", task.key, task.state));
         let id = self.tasks.id(index);
-        let counted = uses.get(&index).copied().unwrap_or_default();
+        let counted = uses.get(index as usize).copied().unwrap_or_default();
         if counted != (task.waiters, task.live_dependents) {
             return broken("the count of those that need or use it is wrong");
         }
