@@ -64,7 +64,6 @@ test-rust: ## unit, property and simulator tests of the crates
 		cargo test $(RUST_TESTED) --no-fail-fast; \
 	fi
 	@$(MAKE) --no-print-directory simulate SEEDS=20000
-	cargo test --release --quiet -p taskloom-sim --features planted --test planted
 
 test-python: build $(STAMPS)/dev ## the Python API on real clusters, the examples, the documents
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

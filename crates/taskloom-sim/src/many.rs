@@ -1,9 +1,9 @@
 //! Many seeds on all cores.
 
 use crate::plan::Part;
-use crate::world::{Failure, Report, Settings, run};
+use crate::shrink::outcome;
+use crate::world::{Failure, Report, Settings};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -90,12 +90,9 @@ impl Work {
             if seed > self.lowest.load(Ordering::Relaxed) {
                 break;
             }
-            match catch_unwind(AssertUnwindSafe(|| run(seed, settings))) {
-                Ok(Ok(report)) => sum.add(&report),
-                Ok(Err(failure)) => self.note(failure),
-                Err(panic) => {
-                    self.note(Failure::panicked(seed, settings, &Part::default(), panic.as_ref()));
-                }
+            match outcome(seed, settings, &Part::default()) {
+                Ok(report) => sum.add(&report),
+                Err(failure) => self.note(failure),
             }
         }
         let mut all = self.sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -2,13 +2,13 @@
 //! the same invariant breaks (delta debugging).
 
 use crate::plan::Part;
-use crate::world::{Failure, Settings, plan_of, run_part};
+use crate::world::{Failure, Report, Settings, plan_of, run_part};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs that are tried at most.
-const MAX_TRIES: u32 = 3_000;
+/// Events of all runs that are tried, at most.
+const MAX_EVENTS: u64 = 8_000_000;
 
 /// The smallest failing part that was found.
 #[derive(Debug, Clone)]
@@ -22,11 +22,9 @@ pub struct Shrunk {
 }
 
 /// A run with its end: an assertion of the rules that fails is a broken invariant as well.
-pub(crate) fn outcome(seed: u64, settings: Settings, part: &Part) -> Option<Failure> {
-    match catch_unwind(AssertUnwindSafe(|| run_part(seed, settings, part))) {
-        Ok(outcome) => outcome.err(),
-        Err(panic) => Some(Failure::panicked(seed, settings, part, panic.as_ref())),
-    }
+pub(crate) fn outcome(seed: u64, settings: Settings, part: &Part) -> Result<Report, Failure> {
+    catch_unwind(AssertUnwindSafe(|| run_part(seed, settings, part)))
+        .unwrap_or_else(|panic| Err(Failure::panicked(seed, settings, part, panic.as_ref())))
 }
 
 struct Search {
@@ -35,23 +33,29 @@ struct Search {
     invariant: &'static str,
     best: Failure,
     tries: u32,
+    events: u64,
 }
 
 impl Search {
     /// Whether the same invariant still breaks with this part; then it is the best so far.
     fn fails(&mut self, part: &Part) -> bool {
-        if self.tries >= MAX_TRIES {
+        if self.events >= MAX_EVENTS {
             return false;
         }
         self.tries += 1;
-        let failure = outcome(self.seed, self.settings, part);
-        let failure = failure.filter(|failure| failure.broken.invariant == self.invariant);
-        match failure {
-            Some(failure) => {
-                self.best = failure;
-                true
+        match outcome(self.seed, self.settings, part) {
+            Ok(report) => {
+                self.events += report.events;
+                false
             }
-            None => false,
+            Err(failure) => {
+                self.events += failure.at_event;
+                let is_same = failure.broken.invariant == self.invariant;
+                if is_same {
+                    self.best = failure;
+                }
+                is_same
+            }
         }
     }
 
@@ -80,44 +84,39 @@ impl Search {
     }
 }
 
+/// The part with these steps, and of their tasks with these.
+fn with(steps: &[usize], tasks: &[(usize, usize)], all: &[(usize, usize)]) -> Part {
+    let tasks: BTreeSet<_> = tasks.iter().copied().collect();
+    let left_out = all.iter().filter(|task| !tasks.contains(task)).copied().collect();
+    Part { steps: Some(steps.iter().copied().collect()), left_out }
+}
+
 /// Leaves out what the failure does not need.
 #[must_use]
 pub fn shrink(failure: &Failure, settings: Settings) -> Shrunk {
     let (seed, part) = (failure.seed, failure.part.clone());
     let settings = Settings { trace: false, ..settings };
     let invariant = failure.broken.invariant;
-    let mut search = Search { seed, settings, invariant, best: failure.clone(), tries: 0 };
-    let plan = plan_of(seed, settings, &part);
-    let all: Vec<usize> = (0..plan.steps.len()).filter(|step| part.plays(*step)).collect();
-    let with_steps = |steps: &[usize]| {
-        let steps: BTreeSet<usize> = steps.iter().copied().collect();
-        Part { steps: Some(steps), left_out: part.left_out.clone() }
-    };
-    let steps = search.fewest(all, with_steps);
-    // With this part, positions are those of the whole graphs.
+    let mut search =
+        Search { seed, settings, invariant, best: failure.clone(), tries: 0, events: 0 };
     let whole = plan_of(seed, settings, &Part::default());
-    let tasks: Vec<(usize, usize)> = steps
-        .iter()
-        .flat_map(|step| (0..whole.tasks_of(*step)).map(move |task| (*step, task)))
-        .filter(|task| !part.left_out.contains(task))
-        .collect();
-    let everything: BTreeSet<(usize, usize)> = steps
-        .iter()
-        .flat_map(|step| (0..whole.tasks_of(*step)).map(move |task| (*step, task)))
-        .collect();
-    let with_tasks = |kept: &[(usize, usize)]| {
-        let kept: BTreeSet<_> = kept.iter().copied().collect();
-        let left_out = everything.difference(&kept).copied().collect();
-        Part { steps: Some(steps.iter().copied().collect()), left_out }
+    let tasks_of = |steps: &[usize]| -> Vec<(usize, usize)> {
+        let of = |step: usize| (0..whole.tasks_of(step)).map(move |task| (step, task));
+        steps.iter().flat_map(|step| of(*step)).collect()
     };
-    let tasks = search.fewest(tasks, with_tasks);
-    let left_out: BTreeSet<_> =
-        everything.difference(&tasks.iter().copied().collect()).copied().collect();
-    // Fewer tasks may need fewer steps.
-    let steps = search.fewest(steps.clone(), |steps| Part {
-        steps: Some(steps.iter().copied().collect()),
-        left_out: left_out.clone(),
-    });
+    let mut steps: Vec<usize> = (0..whole.steps.len()).filter(|step| part.plays(*step)).collect();
+    let mut tasks = tasks_of(&steps);
+    tasks.retain(|task| !part.left_out.contains(task));
+    // Fewer tasks may need fewer steps, and the other way round.
+    loop {
+        let before = (steps.len(), tasks.len());
+        steps = search.fewest(steps, |steps| with(steps, &tasks, &tasks_of(steps)));
+        tasks.retain(|(step, _)| steps.contains(step));
+        tasks = search.fewest(tasks, |tasks| with(&steps, tasks, &tasks_of(&steps)));
+        if (steps.len(), tasks.len()) == before {
+            break;
+        }
+    }
     let plan = plan_of(seed, settings, &search.best.part);
     let mut left: Vec<_> = steps.iter().filter_map(|step| plan.steps.get(*step)).collect();
     left.sort_by_key(|step| step.at_us);

@@ -34,6 +34,8 @@ pub struct Settings {
     pub tasks: Option<u64>,
     /// After how many events the invariants are recounted.
     pub validate_every: u64,
+    /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
+    pub max_events: u64,
     /// Whether every event is printed.
     pub trace: bool,
     /// Whether the trace's hash covers all that is in the messages.
@@ -49,6 +51,7 @@ impl Default for Settings {
             graphs: 4,
             tasks: None,
             validate_every: 1,
+            max_events: 100_000,
             trace: false,
             hash_messages: false,
             #[cfg(feature = "planted")]
@@ -61,7 +64,13 @@ impl Settings {
     /// Few graphs of some hundred tasks.
     #[must_use]
     pub fn large() -> Self {
-        Self { graphs: 2, tasks: Some(300), validate_every: 64, ..Self::default() }
+        Self {
+            graphs: 2,
+            tasks: Some(300),
+            validate_every: 64,
+            max_events: 400_000,
+            ..Self::default()
+        }
     }
 
     /// As options of the command that replays a run.
@@ -401,8 +410,6 @@ impl World {
 
     /// Lets everything happen until nothing more does.
     pub fn live(&mut self) -> Checked {
-        /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
-        const MAX_EVENTS: u64 = 400_000;
         /// Deadlines that pass with nothing else happening between them.
         const MAX_IDLE_DEADLINES: u64 = 20_000;
         self.last_busy = self.agenda.now;
@@ -423,7 +430,7 @@ impl World {
             let Some(planned) = self.agenda.pop() else { return Ok(()) };
             self.begin(planned.key);
             self.report.events += 1;
-            if self.report.events > MAX_EVENTS {
+            if self.report.events > self.settings.max_events {
                 return Err(Broken::new("I11", "it does not come to rest"));
             }
             if !planned.happening.is_idle() {

@@ -20,7 +20,7 @@ fn assert_clean(outcome: Result<Report, Failure>) -> Report {
 
 #[test]
 fn every_future_ends_as_it_should_and_nothing_is_left_in_many_small_worlds() {
-    let count = seeds(4_000);
+    let count = seeds(1_500);
     let sum = clean(count, Settings::default());
     println!("{count} seeds: {sum:?}");
     // A simulator that causes no trouble proves nothing.
@@ -48,7 +48,7 @@ fn every_future_ends_as_it_should_and_nothing_is_left_in_many_small_worlds() {
 
 #[test]
 fn larger_graphs_end_as_they_should() {
-    clean(seeds(4_000) / 50, Settings::large());
+    clean(seeds(1_500) / 50, Settings::large());
 }
 
 #[test]

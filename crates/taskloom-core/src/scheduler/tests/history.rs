@@ -286,7 +286,7 @@ fn d24_who_waits_for_a_worker_that_answers_no_more_gets_its_input_made_again() {
     }
     // then: she is given up, and bob makes x himself
     assert_eq!(s.scheduler.worker_count(), 1);
-    assert_eq!(s.processing("bob"), ["y", "x"]);
+    assert_eq!(s.processing("bob"), ["x", "y"]);
     s.done("bob", "x");
     s.done("bob", "y");
     assert_eq!(s.state("y"), Some(Memory));
