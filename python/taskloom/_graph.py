@@ -25,6 +25,9 @@ from dask.utils import ensure_dict, format_bytes, parse_timedelta
 from taskloom import _taskloom
 from taskloom._options import worker_names
 from taskloom._policy import LIMITS, Policy, make_policy
+from taskloom._shuffle.graphs import graph_of
+from taskloom._shuffle.roles import ROLE
+from taskloom._shuffle.translation import translated
 
 if TYPE_CHECKING:
     from taskloom._policy import Retry
@@ -34,7 +37,15 @@ if TYPE_CHECKING:
 __all__ = ["compute", "get", "order", "persist"]
 
 # Annotations that the scheduler understands; others are dask's own or another scheduler's.
-_OPTION_NAMES = ("workers", "allow_other_workers", "resources", "retries", "priority", *LIMITS)
+_OPTION_NAMES = (
+    "workers",
+    "allow_other_workers",
+    "resources",
+    "retries",
+    "priority",
+    *LIMITS,
+    ROLE,
+)
 
 # More large objects in the tasks of a graph get a warning.
 _LARGE_GRAPH_BYTES = 10_000_000
@@ -264,6 +275,7 @@ class _TaskOptions(NamedTuple):
     priority: int
     policy: Policy | None
     is_actor: bool
+    role: str
 
     def core(self) -> _taskloom.CoreOptions:
         """As the extension module takes them."""
@@ -275,6 +287,7 @@ class _TaskOptions(NamedTuple):
             self.priority,
             None if self.policy is None else self.policy.core(),
             self.is_actor,
+            self.role,
         )
 
 
@@ -350,6 +363,7 @@ def _normalized(options: Mapping[str, Any]) -> _TaskOptions:
         int(options.get("priority") or 0),
         policy,
         bool(options.get("is_actor")),
+        options.get(ROLE, ""),
     )
 
 
@@ -375,6 +389,15 @@ def _submit(
 
 def _materialize(dsk: Any) -> _Graph:
     """Nodes and annotations of whatever dask calls a graph."""
+    graph = _collect(dsk)
+    tasks, roles = translated(graph.tasks)
+    if not roles:
+        return graph
+    known = graph.annotations.get(ROLE, {})
+    return _Graph(tasks, {**graph.annotations, ROLE: {**known, **roles}})
+
+
+def _collect(dsk: Any) -> _Graph:
     if isinstance(dsk, HighLevelGraph):
         return _Graph(_dict_of(dsk), _layer_annotations(dsk))
     if isinstance(dsk, Mapping):
@@ -390,7 +413,10 @@ def _materialize(dsk: Any) -> _Graph:
         return _Graph(tasks, annotations)
     annotations = defaultdict(dict)
     # The graph first: making it may fuse tasks, and only then do annotations have their keys.
-    tasks = _dict_of(dsk.__dask_graph__())
+    graph, roles = graph_of(dsk)
+    tasks = _dict_of(graph)
+    if roles:
+        annotations[ROLE].update(roles)
     for name, by_key in dsk.__dask_annotations__().items():
         annotations[name].update(by_key)
     return _Graph(tasks, annotations)

@@ -135,6 +135,7 @@ class CoreOptions:
         priority: int,
         policy: CorePolicy | None = None,
         is_actor: bool = False,
+        role: str = "",
     ) -> Self: ...
 
 @final

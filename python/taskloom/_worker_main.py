@@ -59,7 +59,15 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
         _drain(worker)
     worker._close_plugins()
     worker.remove_own_directory()
+    _remove_shards()
     return _exit_code(core)
+
+
+def _remove_shards() -> None:
+    """Remove the files of shuffles, if there were any: this process runs no exit functions."""
+    scratch = sys.modules.get("taskloom._shuffle.scratch")
+    if scratch is not None:
+        scratch.remove_own()
 
 
 class _Stop(BaseException):

@@ -10,6 +10,7 @@
     ├── KilledWorker               a task was running each time a worker process died
     ├── NoValidWorkerError         no worker that may run a task came in the configured time
     ├── RemoteError                stands for an exception that cannot be unpickled here
+    ├── ShuffleError               (RuntimeError)  the shards of a shuffle cannot be kept or had
     ├── TaskTimeout                (TimeoutError)  a task took longer than it may
     ├── SchedulerError             the scheduler refused or failed a request
     │   └── UnreachableError       (OSError) no scheduler answers at the address
@@ -42,6 +43,7 @@ __all__ = [
     "RemoteError",
     "Reschedule",
     "SchedulerError",
+    "ShuffleError",
     "TaskCancelled",
     "TaskTimeout",
     "TaskloomError",
@@ -261,6 +263,22 @@ class RemoteError(TaskloomError):
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}"
+
+
+class ShuffleError(TaskloomError, RuntimeError):
+    """The shards of a shuffle cannot be written or read.
+
+    Attributes
+    ----------
+    kind : machine-readable, such as ``disk-full``, ``lost``; empty for others
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        self.kind = kind
+        super().__init__(message, kind)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Reschedule(Exception):

@@ -419,6 +419,12 @@ impl TaskSpec {
     pub const RESOURCES: u8 = 8;
     /// The result is an actor: it stays where it was made, and is never made again from the call.
     pub const ACTOR: u8 = 16;
+    /// The result names what only its worker has, such as files: it is small, always travels
+    /// inside messages, and is lost with that worker.
+    pub const LOCAL: u8 = 32;
+    /// The result names results of inputs, which are kept as long as it is. When one of them is
+    /// lost, it is lost, too.
+    pub const KEEPS_INPUTS: u8 = 64;
 }
 
 impl Answer {

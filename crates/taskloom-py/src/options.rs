@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use taskloom_proto::TaskOptions;
+use taskloom_proto::client::TaskSpec;
 use taskloom_proto::policy::{RetryPolicy, TaskPolicy};
 use taskloom_types::{Amount, Resources};
 
@@ -10,8 +11,8 @@ use taskloom_types::{Amount, Resources};
 #[pyclass(frozen, module = "taskloom._taskloom")]
 pub struct CoreOptions {
     pub options: TaskOptions,
-    /// Whether the result is an actor.
-    pub is_actor: bool,
+    /// What kind of result it is: [`TaskSpec::ACTOR`] and its like.
+    pub flags: u8,
 }
 
 /// The rarely used options of a task. Times are in seconds; 0 means none.
@@ -83,7 +84,7 @@ pub fn resources(entries: Vec<(String, f64)>) -> PyResult<Resources> {
 impl CoreOptions {
     #[new]
     #[pyo3(signature = (workers, allow_other_workers, resources, retries, priority, policy=None,
-                        is_actor=false))]
+                        is_actor=false, role=""))]
     fn new(
         workers: Vec<String>,
         allow_other_workers: bool,
@@ -92,11 +93,23 @@ impl CoreOptions {
         priority: i32,
         policy: Option<&Bound<'_, CorePolicy>>,
         is_actor: bool,
+        role: &str,
     ) -> PyResult<Self> {
         let resources = self::resources(resources)?;
         let policy = policy.map(|policy| Box::new(policy.get().policy.clone()));
         let options =
             TaskOptions { workers, allow_other_workers, resources, retries, priority, policy };
-        Ok(Self { options, is_actor })
+        let flags = if is_actor { TaskSpec::ACTOR } else { 0 } | flags_of_role(role)?;
+        Ok(Self { options, flags })
+    }
+}
+
+/// What a task of a shuffle is to the scheduler.
+fn flags_of_role(role: &str) -> PyResult<u8> {
+    match role {
+        "" => Ok(0),
+        "shards" => Ok(TaskSpec::LOCAL),
+        "barrier" => Ok(TaskSpec::KEEPS_INPUTS),
+        other => Err(PyValueError::new_err(format!("a task has no role {other:?}"))),
     }
 }

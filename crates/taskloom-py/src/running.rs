@@ -236,10 +236,11 @@ fn is_plain(object: &Bound<'_, PyAny>) -> bool {
         || object.is_exact_instance_of::<PyBytes>()
 }
 
-/// A small result that a client waits for is pickled at once, so that it travels with the news.
+/// A small result that a client waits for, or that names what is only here, is pickled at once,
+/// so that it travels with the news.
 /// Otherwise results are pickled when somebody asks; that one cannot be pickled shows then.
 fn encode_early(result: &Bound<'_, PyAny>, flags: u8, size_bytes: u64) -> Option<Vec<Bytes>> {
-    if flags & TaskSpec::WANTED == 0 || size_bytes > INLINE_BYTES as u64 {
+    if flags & (TaskSpec::WANTED | TaskSpec::LOCAL) == 0 || size_bytes > INLINE_BYTES as u64 {
         return None;
     }
     let segments = codec::encode_value(result).ok()?;

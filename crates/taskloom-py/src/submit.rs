@@ -226,6 +226,5 @@ fn prefix_of(call: &Call<'_, '_>, known: &Known, key: &Key) -> String {
 
 pub(crate) fn flags(known: &Known, options: Option<&Bound<'_, CoreOptions>>) -> u8 {
     let coroutine = if known.spec.is_coroutine { TaskSpec::COROUTINE } else { 0 };
-    let is_actor = options.is_some_and(|options| options.get().is_actor);
-    TaskSpec::WANTED | coroutine | if is_actor { TaskSpec::ACTOR } else { 0 }
+    TaskSpec::WANTED | coroutine | options.map_or(0, |options| options.get().flags)
 }

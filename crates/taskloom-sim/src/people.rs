@@ -162,7 +162,7 @@ impl World {
             let actor = if node.call.makes_actor() { TaskSpec::ACTOR } else { 0 };
             specs.push(TaskSpec {
                 handle,
-                flags: wanted | actor | TaskSpec::GRAPH,
+                flags: wanted | actor | node.call.naming_flags() | TaskSpec::GRAPH,
                 key,
                 option: options.len() as u32 - 1,
                 order: position as u64,

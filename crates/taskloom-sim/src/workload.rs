@@ -3,6 +3,7 @@
 use crate::rng::{Rng, mix};
 use std::fmt;
 use taskloom_proto::Body;
+use taskloom_proto::client::TaskSpec;
 use taskloom_proto::policy::TaskPolicy;
 use taskloom_types::Nanos;
 
@@ -115,6 +116,17 @@ impl Call {
     pub fn makes_actor(&self) -> bool {
         use Behaviour::{Actor, Restored, SavedActor};
         matches!(self.behaviour, Actor | SavedActor | Restored)
+    }
+
+    /// Some results name what only their workers have, and some name results of inputs.
+    pub fn naming_flags(&self) -> u8 {
+        match self.identity % 12 {
+            _ if self.makes_actor() => 0,
+            0 => TaskSpec::LOCAL,
+            1 => TaskSpec::KEEPS_INPUTS,
+            2 => TaskSpec::LOCAL | TaskSpec::KEEPS_INPUTS,
+            _ => 0,
+        }
     }
 
     /// What is kept of an actor of this value, if anything.

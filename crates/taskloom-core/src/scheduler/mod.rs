@@ -28,6 +28,7 @@ mod events;
 mod info;
 mod interrupts;
 mod journal;
+mod naming;
 mod outbox;
 mod placement;
 mod planted;

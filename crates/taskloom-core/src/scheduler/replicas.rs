@@ -147,6 +147,7 @@ impl Scheduler {
                 && task.waiters == 0
                 && task.state == State::Memory
                 && !self.is_actor(*index)
+                && !self.is_local(*index)
         };
         let mut found: Vec<u32> =
             self.workers[sender].held.iter().copied().filter(may_go).collect();
@@ -192,7 +193,8 @@ impl Scheduler {
         let is_sole = |index: &u32| {
             let task = &self.tasks[*index];
             let stays = |holder: &WorkerSlot| !self.workers[*holder].leaving;
-            !self.is_actor(*index) && task.value.is_none() && !task.replicas.iter().any(stays)
+            let may_move = !self.is_actor(*index) && !self.is_local(*index);
+            may_move && task.value.is_none() && !task.replicas.iter().any(stays)
         };
         let mut sole: Vec<u32> = self.workers[slot].held.iter().copied().filter(is_sole).collect();
         if sole.is_empty() {

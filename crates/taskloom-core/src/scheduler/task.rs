@@ -180,7 +180,8 @@ pub struct TaskRecord {
     pub live_dependents: u32,
     /// Inputs that are not in memory; meaningful while the state is active.
     pub waiting_on: u32,
-    /// Dependents in an active state: they need this result.
+    /// Dependents in an active state, and those in memory whose results name this one: they need
+    /// it.
     pub waiters: u32,
     pub wants: SmallVec<[Want; 1]>,
     /// Open submissions and other reasons to keep it.

@@ -24,6 +24,8 @@ pub enum Step {
     Relax(u32),
     /// The task leaves the worker that has it, and waits again.
     Recall(u32),
+    /// The result names another that is gone.
+    Lose(u32),
     Fail(u32, Arc<ErrorInfo>),
     /// The task is dropped, with all that depend on it; the futures become cancelled.
     Drop(u32, Arc<DropReason>),
@@ -38,6 +40,7 @@ impl Step {
             Self::Start(task)
             | Self::Relax(task)
             | Self::Recall(task)
+            | Self::Lose(task)
             | Self::Fail(task, _)
             | Self::Drop(task, _) => Some(*task),
             Self::Interrupt(..) => None,
@@ -78,6 +81,7 @@ impl Scheduler {
                 Step::Start(task) => self.start(task),
                 Step::Relax(task) => self.relax(task),
                 Step::Recall(task) => self.recall(task),
+                Step::Lose(task) => self.lose_with_input(task),
                 Step::Fail(task, error) => self.fail(task, error),
                 Step::Drop(task, why) => self.drop_task(task, &why),
                 Step::Interrupt(worker, run) => self.interrupt(worker, run),
@@ -168,7 +172,7 @@ impl Scheduler {
     }
 
     /// An active task is active no more: it needs its inputs no longer.
-    fn let_go_of_inputs(&mut self, index: u32) {
+    pub(super) fn let_go_of_inputs(&mut self, index: u32) {
         self.tasks[index].waiting_on = 0;
         let deps = self.tasks[index].deps.clone();
         for dep in deps {
@@ -220,7 +224,9 @@ impl Scheduler {
         self.set_state(index, State::Memory);
         self.add_replica(index, holder, size_bytes);
         self.keep_inline(index, value);
-        self.let_go_of_inputs(index);
+        if !self.keeps_inputs(index) {
+            self.let_go_of_inputs(index);
+        }
         if self.is_actor(index) {
             self.on_actor_made(index);
         }
@@ -234,7 +240,8 @@ impl Scheduler {
 
     fn keep_inline(&mut self, index: u32, value: Option<SmallBytes>) {
         let Some(value) = value else { return };
-        if self.inline_bytes + value.len() as u64 <= self.config.inline_bytes {
+        let fits = self.inline_bytes + value.len() as u64 <= self.config.inline_bytes;
+        if fits || self.is_local(index) {
             self.inline_bytes += value.len() as u64;
             self.tasks[index].value = Some(value);
         }
@@ -266,6 +273,7 @@ impl Scheduler {
     pub(super) fn remove_replica(&mut self, index: u32, slot: WorkerSlot) {
         let task = &mut self.tasks[index];
         let before = task.replicas.len();
+        let was_first = task.replicas.first() == Some(&slot);
         task.replicas.retain(|holder| *holder != slot);
         if task.replicas.len() == before {
             return;
@@ -274,6 +282,10 @@ impl Scheduler {
         if let Some(worker) = self.workers.get_mut(slot) {
             worker.held.remove(&index);
             worker.held_bytes = worker.held_bytes.saturating_sub(size_bytes);
+        }
+        if was_first && self.is_local(index) {
+            // The first holder made it. What the others have names what is gone.
+            self.drop_copies(index);
         }
     }
 
@@ -392,6 +404,9 @@ impl Scheduler {
     fn release_result(&mut self, index: u32) {
         self.drop_copies(index);
         self.set_state(index, State::Released);
+        if self.keeps_inputs(index) {
+            self.let_go_of_inputs(index);
+        }
         if self.is_actor(index) {
             self.on_actor_released(index);
         }
@@ -544,11 +559,19 @@ impl Scheduler {
             return;
         }
         self.set_state(index, State::Released);
+        let kept_inputs = self.keeps_inputs(index);
+        if kept_inputs {
+            self.let_go_of_inputs(index);
+        }
         for position in 0..self.tasks[index].dependents.len() {
             let id = self.tasks[index].dependents[position];
             let Some(dependent) = self.tasks.get(id) else { continue };
+            let names_it = self.keeps_inputs(dependent);
             let record = &mut self.tasks[dependent];
             if !record.state.is_active() {
+                if names_it && record.state == State::Memory {
+                    self.steps.push(Step::Lose(dependent));
+                }
                 continue;
             }
             record.waiting_on += 1;
@@ -569,9 +592,10 @@ impl Scheduler {
                 let record = &self.tasks[dependent];
                 let has_resources = !self.classes[record.class].resources.is_empty();
                 let is_canary = record.has(mark::CANARY) && !self.has(Fault::SuspectBlocksItsInput);
-                if has_resources || is_canary {
-                    // Making the input again may need the very resource that it holds, or the
-                    // very worker that nobody else may use.
+                // Making the input again may need the very resource that it holds, or the very
+                // worker that nobody else may use. What names results, or reads those that are
+                // named, would run with names of what is gone.
+                if has_resources || is_canary || names_it || kept_inputs {
                     self.steps.push(Step::Recall(dependent));
                 }
                 self.tasks[index].marks |= mark::REFETCH;
@@ -607,7 +631,7 @@ impl Scheduler {
                 let dependents = self.tasks[index].dependents.iter();
                 let active = dependents
                     .filter_map(|id| self.tasks.get(*id))
-                    .filter(|dependent| self.tasks[*dependent].state.is_active());
+                    .filter(|dependent| self.is_nothing_without(*dependent, index));
                 found.extend(active.filter(|dependent| seen.insert(*dependent)));
             }
         }

@@ -70,7 +70,7 @@ impl Scheduler {
         }
     }
 
-    /// By arena index: how many active tasks need it, and how many tasks of any state use it.
+    /// By arena index: how many tasks need it, and how many tasks of any state use it.
     fn count_uses(&self) -> Vec<(u32, u32)> {
         let mut uses: Vec<(u32, u32)> = Vec::new();
         for index in self.tasks.iter() {
@@ -80,7 +80,8 @@ impl Scheduler {
                     uses.resize(*dep as usize + 1, (0, 0));
                 }
                 let (waiters, dependents) = &mut uses[*dep as usize];
-                *waiters += u32::from(task.state.is_active());
+                let names_it = self.keeps_inputs(index) && task.state == State::Memory;
+                *waiters += u32::from(task.state.is_active() || names_it);
                 *dependents += 1;
             }
         }
@@ -142,6 +143,7 @@ impl Scheduler {
         if task.state == State::Queued && task.waiting_on > 0 {
             return broken("it is queued without all inputs");
         }
+        self.validate_naming(index)?;
         for slot in &task.replicas {
             if !self.workers.get(*slot).is_some_and(|worker| worker.held.contains(&index)) {
                 return broken("a holder does not know of it");

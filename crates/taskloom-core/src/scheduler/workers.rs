@@ -157,6 +157,10 @@ impl Scheduler {
             self.free_stale_copy(slot, done.task);
             return;
         };
+        if self.names_what_is_gone(index) {
+            self.outbox.free(&mut self.workers[slot], done.task);
+            return self.try_again(index);
+        }
         let prefix = self.tasks[index].prefix;
         let size_bytes = done.size_bytes.min(MAX_SIZE_BYTES);
         self.prefixes[prefix].record(done.duration_ns.min(MAX_DURATION_NS), size_bytes);

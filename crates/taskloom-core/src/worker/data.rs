@@ -83,7 +83,7 @@ impl Worker {
         }
     }
 
-    fn drop_value(&mut self, task: TaskId) {
+    pub(super) fn drop_value(&mut self, task: TaskId) {
         let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.take()) else { return };
         self.managed_bytes -= data.size_bytes;
         self.actions.push(Action::DropValue(task));

@@ -84,7 +84,7 @@ impl Worker {
     pub fn on_compute(&mut self, now: Nanos, tasks: Vec<ComputeTask>) {
         let mut late: Vec<LateDeps> = Vec::new();
         for task in tasks {
-            if self.admit(task.task, task.attempt) {
+            if self.admit(task.task, task.attempt, task.flags) {
                 self.add_run(task, &mut late);
             }
         }
@@ -95,8 +95,9 @@ impl Worker {
     }
 
     /// Whether a new run of the task is to be made. An older run of it gives way; a value that
-    /// is already here (fetched while the scheduler decided) is the run's result.
-    fn admit(&mut self, task: TaskId, attempt: Attempt) -> bool {
+    /// is already here (fetched while the scheduler decided) is the run's result, unless it
+    /// names what may be gone.
+    fn admit(&mut self, task: TaskId, attempt: Attempt, flags: u8) -> bool {
         let Some(local) = self.tasks.get(&task) else { return true };
         let stage = local.fetch.as_ref().map(|fetch| fetch.stage);
         let is_in_flight = matches!(stage, Some(Stage::InFlight(_)));
@@ -114,6 +115,10 @@ impl Worker {
         }
         let Some(local) = self.tasks.get_mut(&task) else { return true };
         let Some(data) = &mut local.data else { return true };
+        if flags & (TaskSpec::LOCAL | TaskSpec::KEEPS_INPUTS) != 0 && local.users == 0 {
+            self.drop_value(task);
+            return true;
+        }
         data.reported = true;
         let size_bytes = data.size_bytes;
         self.actions.push(Action::ReportDone { task, attempt, size_bytes });

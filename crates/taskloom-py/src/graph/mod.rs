@@ -61,9 +61,9 @@ fn submit_graph<'py>(
     let py = client.py();
     let core = client.get();
     core.check_open(py)?;
-    let are_actors = options.iter().map(|options| options.get().is_actor).collect();
+    let flags = options.iter().map(|options| options.get().flags).collect();
     let options = options.iter().map(|options| options.get().options.clone()).collect();
-    let submission = GraphSubmission { graph, wanted, options, are_actors, option_of, fifo_us };
+    let submission = GraphSubmission { graph, wanted, options, flags, option_of, fifo_us };
     let submitted = send::submit_graph(client, submission)?;
     let futures = submitted.futures.into_iter().map(|held| core.future(py, held));
     Ok((futures.collect::<PyResult<_>>()?, submitted.large_bytes))

@@ -45,8 +45,8 @@ pub struct GraphSubmission<'a, 'py> {
     pub wanted: &'a Bound<'py, PyList>,
     /// All options that occur; the first are those of keys that `option_of` does not name.
     pub options: Vec<TaskOptions>,
-    /// For each of `options`, whether the results are actors.
-    pub are_actors: Vec<bool>,
+    /// For each of `options`, what kind of results they are.
+    pub flags: Vec<u8>,
     /// Key to position in `options`.
     pub option_of: &'a Bound<'py, PyDict>,
     pub fifo_us: u64,
@@ -247,9 +247,8 @@ impl<'a> Sender<'a> {
             let lowered = lowering.task(number)?;
             let root = lowered.root_function.and_then(|id| lowering.session.functions.get(&id));
             let is_coroutine = root.is_some_and(|spec| spec.is_coroutine);
-            let is_actor = submission.are_actors.get(option as usize) == Some(&true);
             let flags = if is_coroutine { TaskSpec::COROUTINE } else { 0 }
-                | if is_actor { TaskSpec::ACTOR } else { 0 };
+                | submission.flags.get(option as usize).copied().unwrap_or(0);
             let node = lowering.node(number);
             self.add(node, number, order as u64, option, flags, lowered)?;
             let is_last = order + 1 == sequence.len();

@@ -76,7 +76,7 @@ impl Nonsense {
     fn spec(&mut self) -> TaskSpec {
         TaskSpec {
             handle: self.handle(),
-            flags: self.below(32) as u8,
+            flags: self.below(128) as u8,
             key: self.key(),
             prefix: self.number() as u32,
             option: self.below(3) as u32,

@@ -133,6 +133,18 @@ impl Task {
         self
     }
 
+    /// Its result names what only its worker has.
+    pub fn local(mut self) -> Self {
+        self.flags |= TaskSpec::LOCAL;
+        self
+    }
+
+    /// Its result names the results of its inputs.
+    pub fn keeps_inputs(mut self) -> Self {
+        self.flags |= TaskSpec::KEEPS_INPUTS;
+        self
+    }
+
     /// Part of a dask graph.
     pub fn graph(mut self) -> Self {
         self.flags |= TaskSpec::GRAPH;

@@ -1,0 +1,110 @@
+"""What runs on workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from taskloom._shuffle.files import OpenFiles, ShardFile, ShardReader, Shards
+
+__all__ = [
+    "Manifest",
+    "barrier",
+    "chunk_transfer",
+    "chunk_unpack",
+    "merge_transfer",
+    "merge_unpack",
+    "transfer",
+    "unpack",
+]
+
+
+#: A column for the numbers of outputs.
+_OUTPUTS = "__taskloom_outputs__"
+
+
+class Manifest:
+    """The files of all inputs, in their order: what the barrier gives to those who read."""
+
+    def __init__(self, files: Sequence[Shards]) -> None:
+        self._files = tuple(files)
+        # Kept with the object, which all readers of a worker share, and gone with it.
+        self._open = OpenFiles()
+
+    def __reduce__(self) -> Any:
+        return _manifest, (tuple(tuple(shards) for shards in self._files),)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def reader(self, number: int) -> ShardReader:
+        """The shards of one input."""
+        return self._open.get(self._files[number])
+
+    def readers(self) -> list[ShardReader]:
+        """Those of all inputs."""
+        return [self.reader(number) for number in range(len(self._files))]
+
+
+def _manifest(files: Sequence[tuple[Any, ...]]) -> Manifest:
+    return Manifest([Shards(*fields) for fields in files])
+
+
+def barrier(*inputs: ShardFile | Shards) -> Manifest:
+    """All inputs are written: where they are."""
+    return Manifest([each.shards if isinstance(each, ShardFile) else each for each in inputs])
+
+
+def transfer(frame: Any, column: Any, n_outputs: int, wanted: Sequence[int] | None) -> ShardFile:
+    """Write one partition's shards; `column` has the number of each row's output."""
+    from taskloom._shuffle.frames import split_frame
+
+    outputs = frame[column].to_numpy()
+    return split_frame(frame, outputs, n_outputs, wanted, without=column)
+
+
+def unpack(manifest: Manifest, output: int) -> Any:
+    """Read one output partition."""
+    from taskloom._shuffle.frames import join_frames
+
+    return join_frames(manifest.readers(), output)
+
+
+def merge_transfer(
+    frame: Any, on: Any, n_outputs: int, wanted: Sequence[int] | None, by_index: bool
+) -> ShardFile:
+    """Write one partition's shards by the hash of what is merged on."""
+    from dask.dataframe.dask_expr._shuffle import AssignPartitioningIndex
+
+    # The very hash that dask has elsewhere: a frame that is shuffled already may meet this one.
+    hashed = AssignPartitioningIndex.operation(frame, on, _OUTPUTS, n_outputs, frame, by_index)
+    return transfer(hashed, _OUTPUTS, n_outputs, wanted)
+
+
+def merge_unpack(
+    left: Manifest, right: Manifest, output: int, meta: Any, options: dict[str, Any]
+) -> Any:
+    """Read one partition of both sides, and merge them."""
+    from dask.dataframe.multi import merge_chunk
+
+    return merge_chunk(unpack(left, output), unpack(right, output), result_meta=meta, **options)
+
+
+def chunk_transfer(array: Any, axes: Sequence[Any], n_new: Sequence[int]) -> ShardFile:
+    """Write one chunk's shards."""
+    from taskloom._shuffle.arrays import split_chunk
+
+    return split_chunk(array, axes, n_new)
+
+
+def chunk_unpack(
+    manifest: Manifest,
+    output: Sequence[int],
+    axes: Sequence[Any],
+    n_old: Sequence[int],
+    n_new: Sequence[int],
+) -> Any:
+    """Read one new chunk."""
+    from taskloom._shuffle.arrays import join_chunk
+
+    return join_chunk(manifest.reader, output, axes, n_old, n_new)
