@@ -7,6 +7,7 @@ use crate::worker::Thread;
 use crate::workload::Trouble;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Config, Event, Scheduler};
+use taskloom_proto::client::TaskSpec;
 use taskloom_proto::supervisor::SchedulerToSupervisor;
 use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
 use taskloom_types::{Attempt, Key, TaskId, WorkerNo};
@@ -28,6 +29,8 @@ pub struct Ledger {
     pub is_data_stranded: bool,
     /// A client had failed tasks tried again.
     pub retried: bool,
+    /// Whether there are results that only their workers have.
+    has_local: bool,
     starts: BTreeMap<Key, u32>,
     raises: BTreeMap<TaskId, u32>,
     kills: BTreeMap<TaskId, u32>,
@@ -160,7 +163,10 @@ impl Ledger {
     /// # Errors
     /// A task runs a second time although nothing has gone wrong.
     pub fn on_start(&mut self, thread: &Thread) -> Checked {
-        if !self.is_calm || self.may_have_lost_data() {
+        self.has_local |= thread.run.flags & TaskSpec::LOCAL != 0;
+        // What only one worker has goes with it, also when it is retired.
+        let is_local_lost = self.has_local && self.retirements > 0;
+        if !self.is_calm || is_local_lost || self.may_have_lost_data() {
             return Ok(());
         }
         let starts = self.starts.entry(thread.run.key.clone()).or_default();
