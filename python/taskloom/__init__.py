@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     )
     from taskloom._inside import (
         get_client,
-        get_task_metadata,
         rejoin,
         secede,
         worker_client,
@@ -34,8 +33,11 @@ if TYPE_CHECKING:
     from taskloom._policy import Backoff, Retry
     from taskloom._progress import progress
     from taskloom._registry import fire_and_forget, futures_of
+    from taskloom._report import performance_report
     from taskloom._sharing import Queue, Variable
     from taskloom._shown import print, warn
+    from taskloom._spec_cluster import SpecCluster
+    from taskloom._task_stream import get_task_metadata, get_task_stream
     from taskloom.client import Client
     from taskloom.cluster import LocalCluster
     from taskloom.errors import (
@@ -80,6 +82,7 @@ _DEFAULT = "taskloom._default"
 _COORDINATION = "taskloom._coordination"
 _PLUGIN = "taskloom.plugin"
 _SHARING = "taskloom._sharing"
+_TASK_STREAM = "taskloom._task_stream"
 
 #: Where each public name lives.
 _HOMES = {
@@ -117,6 +120,7 @@ _HOMES = {
     "ShuffleError": _ERRORS,
     "SchedulerPlugin": _PLUGIN,
     "Semaphore": _COORDINATION,
+    "SpecCluster": "taskloom._spec_cluster",
     "TaskCancelled": _ERRORS,
     "TaskTimeout": _ERRORS,
     "TaskloomError": _ERRORS,
@@ -134,8 +138,10 @@ _HOMES = {
     "fire_and_forget": "taskloom._registry",
     "futures_of": "taskloom._registry",
     "get_client": _INSIDE,
-    "get_task_metadata": _INSIDE,
+    "get_task_metadata": _TASK_STREAM,
+    "get_task_stream": _TASK_STREAM,
     "get_worker": "taskloom.worker",
+    "performance_report": "taskloom._report",
     "print": "taskloom._shown",
     "progress": "taskloom._progress",
     "rejoin": _INSIDE,
@@ -182,6 +188,7 @@ __all__ = [
     "SchedulerPlugin",
     "Semaphore",
     "ShuffleError",
+    "SpecCluster",
     "TaskCancelled",
     "TaskTimeout",
     "TaskloomError",
@@ -201,7 +208,9 @@ __all__ = [
     "futures_of",
     "get_client",
     "get_task_metadata",
+    "get_task_stream",
     "get_worker",
+    "performance_report",
     "print",
     "progress",
     "rejoin",
@@ -217,7 +226,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'taskloom' has no attribute {name!r}")
+        from sys import modules
+
+        from taskloom._not_offered import MODULE, missing
+
+        raise missing(modules[__name__], "taskloom", name, MODULE)
     from importlib import import_module
 
     value = getattr(import_module(home), name)

@@ -25,15 +25,15 @@ def setting(name: str, default: Any = None) -> Any:
     if config is None or not hasattr(config, "get"):
         return _of_environment(name, default)
     value = config.get(name, _UNSET)
-    if value is _UNSET or value is None or value == _packaged(config.defaults, name):
+    if value is _UNSET or value is None or value == packaged(name):
         return default
     return value
 
 
-def _packaged(defaults: list[dict[str, Any]], name: str) -> Any:
+def packaged(name: str) -> Any:
     """What packages such as distributed have registered; the last one counts."""
     found: Any = _UNSET
-    for level in defaults:
+    for level in getattr(sys.modules.get("dask.config"), "defaults", ()):
         value: Any = level
         for part in name.split("."):
             value = _part(value, part)

@@ -245,8 +245,21 @@ class Information:
         ----------
         workers : addresses or names; ``None`` means idle ones that the scheduler chooses
         close_workers : whether the processes end too
+        names : as ``workers``
+        remove : accepted for programs written for Dask
+
+        Raises
+        ------
+        NotImplementedError
+            Keywords by which Dask's scheduler chooses workers: use ``cluster.scale`` or ``adapt``.
         """
-        names = worker_names(workers)
+        names = worker_names(workers) + worker_names(kwargs.pop("names", None))
+        kwargs.pop("remove", None)
+        if kwargs:
+            raise NotImplementedError(
+                f"retire_workers() does not offer {sorted(kwargs)}: name the workers, or use "
+                "cluster.scale() or cluster.adapt()"
+            )
         return self._drive(self._ask("retire_workers", names, bool(close_workers)))
 
     def run(

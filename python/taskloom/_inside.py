@@ -89,11 +89,6 @@ def _scoped() -> Client | None:
     return scoped_client.get(None)
 
 
-def get_task_metadata() -> dict[Any, Any]:
-    """Not offered yet."""
-    raise NotImplementedError("task metadata are not offered yet")
-
-
 def secede() -> None:
     """Leave the slot of this task: another task may run; this one goes on.
 

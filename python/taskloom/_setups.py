@@ -282,6 +282,7 @@ class WorkerPlugins(dict[str, Any]):
         self._worker = worker
         self._kinds: dict[str, str] = {}
         self._watching: list[Any] = []
+        self._recorder: Any = None
 
     def add(self, name: str, kind: str, plugin: Any) -> None:
         """Set a plugin up in place of an earlier one of its name.
@@ -321,8 +322,10 @@ class WorkerPlugins(dict[str, Any]):
 
                 logging.getLogger("taskloom.worker").exception("teardown of %s failed", name)
 
-    def tell(self, key: Any, start: str, finish: str) -> None:
+    def tell(self, key: Any, start: str, finish: str, nbytes: int) -> None:
         """Call the plugins that watch tasks; what fails is logged."""
+        if self._recorder is not None:
+            self._recorder.record(key, finish, nbytes)
         for plugin in self._watching:
             try:
                 plugin.transition(key, start, finish)
@@ -332,8 +335,13 @@ class WorkerPlugins(dict[str, Any]):
                 logging.getLogger("taskloom.worker").exception("%r.transition failed", plugin)
 
     def _watch(self) -> None:
+        from taskloom._recording import NAME, Recorder
+
         self._watching = [plugin for plugin in self.values() if _overrides(plugin, "transition")]
-        watch_tasks(self._worker._core, bool(self._watching))
+        recorder = self.get(NAME)
+        self._recorder = recorder if isinstance(recorder, Recorder) else None
+        is_watched = bool(self._watching) or self._recorder is not None
+        watch_tasks(self._worker._core, is_watched)
 
     def _call(self, method: Any, kind: str) -> None:
         if method is None:

@@ -253,6 +253,7 @@ class CoreScheduler:
         no_workers_timeout: float | None = None,
         worker_ttl: float | None = None,
         work_stealing: bool = True,
+        setup_timeout: float | None = None,
     ) -> Self: ...
     @property
     def address(self) -> str: ...

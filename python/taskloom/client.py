@@ -19,6 +19,7 @@ from taskloom._replay import Replay
 from taskloom._setups import Setups
 from taskloom._sharing import Sharing
 from taskloom._streams import Streams
+from taskloom._task_stream import TaskStream
 from taskloom._taskloom import CoreClient, CoreFuture, content_token
 from taskloom.future import Future
 
@@ -48,7 +49,9 @@ def _fifo_us(fifo_timeout: Any) -> int:
     return int((parse_seconds(fifo_timeout) or 0.0) * 1e6)
 
 
-class Client(Collections, Information, Replay, Events, Setups, Operations, Sharing, Streams):
+class Client(
+    Collections, Information, Replay, Events, Setups, Operations, Sharing, Streams, TaskStream
+):
     """Connection to a cluster: submits functions and graphs, gets results.
 
     Parameters
@@ -147,6 +150,13 @@ class Client(Collections, Information, Replay, Events, Setups, Operations, Shari
         else:
             self._connect(target)
         self._target = None
+
+    if not TYPE_CHECKING:  # a type checker shall find what is missing
+
+        def __getattr__(self, name: str) -> Any:
+            from taskloom._not_offered import CLIENT, missing
+
+            raise missing(self, type(self).__name__, name, CLIENT)
 
     @staticmethod
     def _parse_timeout(timeout: Any) -> float:

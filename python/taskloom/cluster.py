@@ -6,6 +6,12 @@ import os
 import sys
 
 from taskloom import _lifetime
+from taskloom._cluster_settings import (
+    check_settings,
+    environment,
+    scheduler_settings,
+    worker_resources,
+)
 from taskloom._drive import running_loop
 from taskloom._taskloom import CoreScheduler, CoreSupervisor
 
@@ -91,6 +97,29 @@ def python_path() -> str:
     return os.pathsep.join(own)
 
 
+def worker_command(
+    address: str,
+    *,
+    threads: int,
+    memory: int,
+    host: str,
+    resources: dict[str, float],
+    local_directory: str,
+    allow_insecure_network: bool,
+) -> list[str]:
+    """What starts a worker process; ``{name}`` in it stands for the worker's name."""
+    command = [sys.executable, "-m", "taskloom", "worker", address]
+    command += ["--no-nanny", "--name", "{name}", "--nthreads", str(threads)]
+    command += ["--memory-limit", str(memory), "--host", host]
+    if resources:
+        command += ["--resources", ",".join(f"{name}={n}" for name, n in resources.items())]
+    if local_directory:
+        command += ["--local-directory", local_directory]
+    if allow_insecure_network:
+        command += ["--allow-insecure-network"]
+    return command
+
+
 class LocalCluster:
     """A scheduler in this process, and workers in processes of their own.
 
@@ -119,6 +148,11 @@ class LocalCluster:
         For files of the workers.
     env : dict, optional
         Environment variables of the worker processes.
+    scheduler_kwargs : dict, optional
+        ``allowed_failures``, ``no_workers_timeout``, ``worker_ttl``, ``work_stealing`` as in Dask;
+        ``setup_timeout``: how long each plugin's ``setup`` may take on a new worker, by default
+        300 s. By default, also ``resources`` and ``env``, the settings of ``dask.config`` that
+        distributed has for them; a warning names those that are not honoured.
     allow_insecure_network : bool
         Whether ``host`` may be an address that other machines reach. Traffic is not encrypted.
 
@@ -175,6 +209,7 @@ class LocalCluster:
             raise NotImplementedError(f"protocol={protocol!r} is not offered; tcp is")
         if worker_kwargs:
             raise TypeError(f"unknown keywords for LocalCluster: {sorted(worker_kwargs)}")
+        check_settings()
         self.name = name or f"LocalCluster-{os.getpid()}-{os.urandom(4).hex()}"
         self.status = "created"
         self.processes = processes is None or bool(processes)
@@ -184,9 +219,9 @@ class LocalCluster:
             raise ValueError(f"n_workers={workers}, threads_per_worker={threads}")
         self._threads = threads
         self._memory = worker_memory(memory_limit, threads)
-        self._resources = {str(k): float(v) for k, v in (resources or {}).items()}
+        self._resources = worker_resources(resources)
         self._local_directory = local_directory or ""
-        self._environment = {"PYTHONPATH": python_path(), **(env or {})}
+        self._environment = {"PYTHONPATH": python_path(), **environment(), **(env or {})}
         self._allow_insecure_network = allow_insecure_network
         self._host = host or ip or "127.0.0.1"
         self._workers: dict[int, Any] = {}
@@ -195,7 +230,7 @@ class LocalCluster:
         self._core_scheduler = CoreScheduler(
             [f"tcp://{self._host}:{scheduler_port}"],
             allow_insecure_network=allow_insecure_network,
-            **_scheduler_settings(scheduler_kwargs),
+            **scheduler_settings(scheduler_kwargs),
         )
         try:
             if self.processes:
@@ -211,22 +246,28 @@ class LocalCluster:
             self._wait_for_start()
 
     def _start_supervisor(self) -> None:
-        command = [sys.executable, "-m", "taskloom", "worker", self.scheduler_address]
-        command += ["--no-nanny", "--name", "{name}", "--nthreads", str(self._threads)]
-        command += ["--memory-limit", str(self._memory), "--host", self._host]
-        if self._resources:
-            amounts = ",".join(f"{name}={amount}" for name, amount in self._resources.items())
-            command += ["--resources", amounts]
-        if self._local_directory:
-            command += ["--local-directory", self._local_directory]
-        if self._allow_insecure_network:
-            command += ["--allow-insecure-network"]
+        command = worker_command(
+            self.scheduler_address,
+            threads=self._threads,
+            memory=self._memory,
+            host=self._host,
+            resources=self._resources,
+            local_directory=self._local_directory,
+            allow_insecure_network=self._allow_insecure_network,
+        )
         self._supervisor = CoreSupervisor(
             self._core_scheduler,
             command,
             name=self.name,
             env=[(key, str(value)) for key, value in self._environment.items()],
         )
+
+    if not TYPE_CHECKING:  # a type checker shall find what is missing
+
+        def __getattr__(self, name: str) -> Any:
+            from taskloom._not_offered import CLUSTER, missing
+
+            raise missing(self, type(self).__name__, name, CLUSTER)
 
     @property
     def scheduler_address(self) -> str:
@@ -504,7 +545,7 @@ class LocalCluster:
 
     def __repr__(self) -> str:
         return (
-            f"LocalCluster({self.name!r}, {self.scheduler_address!r}, {self.status}, "
+            f"{type(self).__name__}({self.name!r}, {self.scheduler_address!r}, {self.status}, "
             f"workers={len(self.workers)}, threads={len(self.workers) * self._threads})"
         )
 
@@ -526,17 +567,6 @@ def _refuse(**options: Any) -> None:
     for name, value in options.items():
         if value:
             raise NotImplementedError(f"{name}= is not offered by taskloom's LocalCluster")
-
-
-def _scheduler_settings(given: dict[str, Any] | None) -> dict[str, Any]:
-    known = {"allowed_failures", "no_workers_timeout", "worker_ttl", "work_stealing"}
-    settings = dict(given or {})
-    for ignored in ("dashboard", "dashboard_address"):
-        settings.pop(ignored, None)
-    unknown = set(settings) - known
-    if unknown:
-        raise TypeError(f"unknown scheduler_kwargs: {sorted(unknown)}; known: {sorted(known)}")
-    return settings
 
 
 def _number(name: str) -> Any:

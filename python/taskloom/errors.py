@@ -9,6 +9,7 @@
     ├── KeyCollisionError          (ValueError)    a live key was used for other work
     ├── KilledWorker               a task was running each time a worker process died
     ├── NoValidWorkerError         no worker that may run a task came in the configured time
+    ├── NotOfferedError            (AttributeError, NotImplementedError)  a name that only Dask has
     ├── RemoteError                stands for an exception that cannot be unpickled here
     ├── ShuffleError               (RuntimeError)  the shards of a shuffle cannot be kept or had
     ├── TaskTimeout                (TimeoutError)  a task took longer than it may
@@ -40,6 +41,7 @@ __all__ = [
     "KeyCollisionWarning",
     "KilledWorker",
     "NoValidWorkerError",
+    "NotOfferedError",
     "RemoteError",
     "Reschedule",
     "SchedulerError",
@@ -56,6 +58,10 @@ TimeoutError = builtins.TimeoutError
 
 class TaskloomError(Exception):
     """Base of all errors that taskloom itself raises."""
+
+
+class NotOfferedError(TaskloomError, AttributeError, NotImplementedError):
+    """A name of ``distributed`` that taskloom does not have; the message says what to use."""
 
 
 class CancelledError(concurrent.futures.CancelledError):

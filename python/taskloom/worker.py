@@ -202,10 +202,10 @@ class Worker:
             self._plugins_or_none = WorkerPlugins(self)
         return self._plugins_or_none
 
-    def _tell_plugins(self, key: Any, start: str, finish: str) -> None:
+    def _tell_plugins(self, key: Any, start: str, finish: str, nbytes: int) -> None:
         """Called when tasks start and end, while a plugin watches them."""
         if self._plugins_or_none is not None:
-            self._plugins_or_none.tell(key, start, finish)
+            self._plugins_or_none.tell(key, start, finish, nbytes)
 
     def _close_plugins(self) -> None:
         if self._plugins_or_none is not None:

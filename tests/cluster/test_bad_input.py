@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+import taskloom
 from taskloom import KilledWorker
 from tests import tasks
 from tests.support import worker_pids
@@ -214,3 +215,25 @@ def test_a_task_that_kills_its_process_is_a_killed_worker_with_the_reason(start,
     assert "tcp://" in text
     client.wait_for_workers(1, timeout=30)
     assert client.submit(tasks.inc, 1).result(timeout=SOON) == 2
+
+
+@pytest.mark.parametrize("name", ["profile", "amm", "benchmark_hardware"])
+def test_what_only_dasks_client_has_names_the_alternative(client, name):
+    assert not hasattr(client, name)
+    with pytest.raises(NotImplementedError, match=f"Client.{name}: .*"):
+        getattr(client, name)
+    with pytest.raises(AttributeError, match="'colour'"):
+        client.colour  # noqa: B018
+
+
+def test_what_only_dasks_cluster_and_package_have_names_the_alternative(cluster):
+    with pytest.raises(NotImplementedError, match=r"scale\(n\)"):
+        cluster.plan  # noqa: B018
+    with pytest.raises(NotImplementedError, match="TLS"):
+        taskloom.Security  # noqa: B018
+
+
+def test_retiring_by_a_choice_of_the_scheduler_is_refused(client):
+    with pytest.raises(NotImplementedError, match=r"\['n'\].*adapt"):
+        client.retire_workers(n=1)
+    assert len(client.scheduler_info()["workers"]) == 2

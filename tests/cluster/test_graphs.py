@@ -169,3 +169,23 @@ def test_graphs_of_wide_shuffles_are_right(client):
     pd.testing.assert_frame_equal(
         found, frame.groupby("k").v.agg(["mean", "std"]), check_index_type=False
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda future: dask.delayed(future), 2),
+        (lambda future: dask.delayed([future, 3]), [2, 3]),
+        (lambda future: dask.delayed({"a": [future]}), {"a": [2]}),
+        (lambda future: dask.delayed(future).real, 2),
+        (lambda future: dask.delayed(sum)([future, future]), 4),
+    ],
+)
+def test_a_future_in_delayed_data_stands_for_its_result(client, make, expected):
+    assert make(client.submit(tasks.inc, 1)).compute() == expected
+
+
+def test_a_bag_is_made_of_futures(client):
+    bag = pytest.importorskip("dask.bag")
+    future = client.submit(list, (5,))
+    assert bag.from_delayed([future, dask.delayed(list)((3,))]).compute() == [5, 3]

@@ -1,7 +1,10 @@
 """Plugins and uploaded files, on present and future workers."""
 
 import asyncio
+import importlib
 import os
+import shutil
+import sys
 import zipfile
 
 import pytest
@@ -272,6 +275,54 @@ def test_a_failing_pip_install_says_what_pip_said(client):
         client.register_plugin(plugin)
     with pytest.raises(TypeError, match="packages"):
         PipInstall("a-string")
+
+
+def make_wheel(directory, version):
+    """A package of one module, as a wheel that needs no index."""
+    path = directory / f"taskloom_tiny-{version}-py3-none-any.whl"
+    about = f"taskloom_tiny-{version}.dist-info"
+    files = {
+        "taskloom_tiny.py": f"VERSION = {version!r}\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: taskloom-tiny\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+    return path
+
+
+def tiny_version(directory):
+    sys.path.insert(0, directory)
+    try:
+        return importlib.import_module("taskloom_tiny").VERSION
+    finally:
+        sys.path.remove(directory)
+
+
+def test_pip_install_makes_a_package_importable_on_present_and_future_workers(start, tmp_path):
+    client = start(n_workers=1)
+    target = tmp_path / "site"
+    options = ["--no-index", "--no-deps", "--no-compile", "--target", str(target)]
+    wheel = make_wheel(tmp_path, "1.5")
+    client.register_plugin(PipInstall([str(wheel)], pip_options=options))
+    assert client.submit(tiny_version, str(target)).result() == "1.5"
+    shutil.rmtree(target)
+    client.cluster.scale(2)
+    client.wait_for_workers(2, timeout=60)
+    assert client.submit(tiny_version, str(target), workers=[1]).result() == "1.5"
+
+
+def test_pip_install_can_start_the_workers_anew(start, tmp_path):
+    client = start(n_workers=1)
+    before = client.run(os.getpid)
+    target = tmp_path / "site"
+    options = ["--no-index", "--no-deps", "--no-compile", "--target", str(target)]
+    wheel = make_wheel(tmp_path, "2.0")
+    client.register_plugin(PipInstall([str(wheel)], options, restart_workers=True))
+    assert client.run(os.getpid).values() != before.values()
+    assert client.submit(tiny_version, str(target)).result() == "2.0"
 
 
 class Recorder(SchedulerPlugin):

@@ -6,32 +6,17 @@ of `docs/porting-from-dask.md` from this, and `test_signatures.py` finds what is
 
 from __future__ import annotations
 
-_RESTART_NEEDED = "a supervisor in Rust starts processes; use `LocalCluster` or the commands"
-_NO_PYTHON_IN_SCHEDULER = "no Python runs in the scheduler"
+from taskloom._not_offered import CLIENT, CLUSTER, MODULE
 
 #: Names that are not there, and what to use in their place.
 NOT_OFFERED = {
-    "CompatibleExecutor": "only raises in distributed too; use `client.get_executor()`",
-    "Nanny": _RESTART_NEEDED,
-    "SSHCluster": "start `taskloom scheduler` and `taskloom worker` on the hosts",
-    "Scheduler": f"{_NO_PYTHON_IN_SCHEDULER}; start `taskloom scheduler` or `LocalCluster`",
-    "Security": "connections prove a shared token (`TASKLOOM_TOKEN`); TLS comes later",
-    "SpecCluster": "`LocalCluster`, or the commands",
-    "Status": "`client.status` and `worker.status` are texts",
-    "SubprocessCluster": "`LocalCluster` runs its workers in processes of their own",
-    "connect": "the connections are not open to programs; use a `Client`",
-    "get_task_stream": "`client.story(key)` tells the transitions of a task",
-    "local_client": "deprecated in distributed; use `worker_client`",
-    "performance_report": "no report yet; `client.story(key)` and `client.counters()`",
-    "rpc": "the connections are not open to programs; use `client.run`",
-    "span": "tasks are grouped by the prefix of their key",
-    "Client.amm": "surplus copies are dropped by the scheduler itself",
-    "Client.benchmark_hardware": "`make bench` measures the engine",
-    "Client.extensions": _NO_PYTHON_IN_SCHEDULER,
-    "Client.get_task_stream": "`client.story(key)` tells the transitions of a task",
-    "Client.profile": "no statistical profiler runs beside tasks yet; use `client.call_stack`",
+    **MODULE,
+    **{f"Client.{name}": reason for name, reason in CLIENT.items()},
+    **{f"LocalCluster.{name}": reason for name, reason in CLUSTER.items()},
+    "InstallPlugin": "`PipInstall`, `CondaInstall`, or a `WorkerPlugin` of your own",
+    "LocalCluster.called_from_running_loop": "internal in distributed",
+    "LocalCluster.name": "an attribute of each cluster",
     "Client.register_worker_plugin": "`client.register_plugin`",
-    "Client.scheduler_comm": "the connection is not open to programs",
     "as_completed.condition": "`async for` needs none",
     "as_completed.futures": "`count()`, `is_empty()`",
     "as_completed.queue": "`next_batch(block=False)`",
@@ -39,31 +24,13 @@ NOT_OFFERED = {
     "as_completed.loop": "any running event loop may wait",
 }
 
-# What the standard base classes of distributed's locks and clusters add.
+# What the standard base class of distributed's locks adds.
 _INNER = "internal in distributed"
 NOT_OFFERED |= {
     f"{kind}.{name}": _INNER
     for kind in ("Lock", "Semaphore")
     for name in ("asynchronous", "loop", "scheduler", "sync")
 }
-NOT_OFFERED |= {
-    "LocalCluster.called_from_running_loop": _INNER,
-    "LocalCluster.from_name": "a cluster lives in the process that made it; connect to its address",
-    "LocalCluster.get_logs": "`client.get_worker_logs()`, `client.get_scheduler_logs()`",
-    "LocalCluster.loop": "the cluster needs no event loop",
-    "LocalCluster.name": "`scheduler_address` names it",
-    "LocalCluster.new_worker_spec": "workers of one cluster are equal; `scale(n)`",
-    "LocalCluster.observed": "`client.scheduler_info()['workers']`",
-    "LocalCluster.plan": "`scale(n)` is applied at once",
-    "LocalCluster.requested": "`scale(n)` is applied at once",
-    "LocalCluster.scale_down": "`client.retire_workers(names)`",
-    "LocalCluster.scale_up": "`scale(n)`",
-    "LocalCluster.start_worker": "`scale(n)`",
-    "LocalCluster.sync": "`taskloom.sync`",
-    "InstallPlugin": "`PipInstall`, `CondaInstall`, or a `WorkerPlugin` of your own",
-    "config": "`dask.config`, see the guide on deployment",
-}
-
 #: Names that are being built.
 COMING: set[str] = set()
 
@@ -77,6 +44,12 @@ OTHERWISE = {
     "Client.get_executor": "also takes `priority` and `fifo_timeout`; `pure` is False unless "
     "given, as calls may have effects; `shutdown(wait=False)` cancels nothing unless "
     "`cancel_futures`, as in the standard library",
+    "Client.get_task_stream": "a record has no `type`, and one `compute` in `startstops`; the "
+    "figure is an SVG, and needs no bokeh",
+    "get_task_stream": "as `Client.get_task_stream`",
+    "get_task_metadata": "of all tasks that end within the block: `worker`, `thread`, `nbytes`, "
+    "`startstops`",
+    "performance_report": "the page has no profile, and loads nothing from elsewhere",
     "Client.map": "a `key=` list of the wrong length is a ValueError, as `allow_other_workers` "
     "without `workers`; `batch_size` is accepted, calls always travel in batches",
     "Client.persist": "what is no collection is a TypeError, not an AssertionError",
@@ -93,6 +66,9 @@ OTHERWISE = {
     "Future.bind_client": "futures are bound when they are made: only checks the cluster",
     "KilledWorker": "says how the worker's process ended",
     "LocalCluster": "workers are processes also by default; there is no dashboard yet",
+    "SpecCluster": "the scheduler is always in this process; own kinds of workers have to start "
+    "`taskloom worker`",
+    "WorkerPlugin": "`transition` tells when tasks start and end",
     "Worker": "is what `get_worker()` gives; workers are started by commands or clusters",
     "as_completed": "`loop` is accepted and not needed",
     "get_client": "coroutine tasks get an asynchronous client",

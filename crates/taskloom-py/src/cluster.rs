@@ -37,11 +37,12 @@ fn os_error(error: &impl std::fmt::Display) -> PyErr {
 #[pymethods]
 impl CoreScheduler {
     /// Start it. ``listen``: addresses; ``allowed_failures``, ``no_workers_timeout`` (seconds)
-    /// and ``worker_ttl`` (seconds) as in Dask.
+    /// and ``worker_ttl`` (seconds) as in Dask; ``setup_timeout`` (seconds): for each call before a
+    /// worker's first task.
     #[new]
     #[pyo3(signature = (
         listen, *, allow_insecure_network=false, allowed_failures=None, no_workers_timeout=None,
-        worker_ttl=None, work_stealing=true,
+        worker_ttl=None, work_stealing=true, setup_timeout=None,
     ))]
     fn new(
         py: Python<'_>,
@@ -51,12 +52,14 @@ impl CoreScheduler {
         no_workers_timeout: Option<f64>,
         worker_ttl: Option<f64>,
         work_stealing: bool,
+        setup_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let nanos = |seconds: f64| (seconds.max(0.0) * 1e9) as u64;
         let mut core = Config { work_stealing, ..Config::default() };
         core.allowed_failures = allowed_failures.unwrap_or(core.allowed_failures);
         core.no_workers_timeout_ns = no_workers_timeout.map(nanos);
         core.worker_ttl_ns = worker_ttl.map_or(core.worker_ttl_ns, nanos);
+        core.setup_timeout_ns = setup_timeout.map_or(core.setup_timeout_ns, nanos);
         let token = load_token().map_err(|error| os_error(&error))?;
         let config = SchedulerConfig { listen, allow_insecure_network, token, core };
         let handle = py.detach(|| SchedulerServer::start(config));

@@ -3,6 +3,7 @@
 use crate::client::CoreClient;
 use crate::executor;
 use crate::keys::decode_key;
+use crate::objects::Object;
 use crate::questions::{call_payload, keys_of};
 use crate::values::to_python;
 use crate::waiting::CompletionQueue;
@@ -133,11 +134,32 @@ pub fn watched_key(worker: &Inner, key: &Key) -> Option<Key> {
     worker.watches_tasks.load(Ordering::Acquire).then(|| key.clone())
 }
 
-/// Tells plugins of a worker that a watched task's state changes.
-pub fn tell_plugins(py: Python<'_>, worker: &Inner, key: Option<&Key>, from: &str, to: &str) {
+/// Tells plugins of a worker that a watched task starts.
+pub fn tell_start(py: Python<'_>, worker: &Inner, key: Option<&Key>) {
+    tell_plugins(py, worker, key, ("ready", "executing"), 0);
+}
+
+/// Tells plugins of a worker that the run of a watched task has ended, if it has.
+pub fn tell_end(py: Python<'_>, worker: &Inner, key: Option<&Key>, outcome: &Outcome<Object>) {
+    let nbytes = match outcome {
+        Outcome::Value { size_bytes, .. } => *size_bytes,
+        _ => 0,
+    };
+    if let Some(end) = end_state(outcome) {
+        tell_plugins(py, worker, key, ("executing", end), nbytes);
+    }
+}
+
+fn tell_plugins(
+    py: Python<'_>,
+    worker: &Inner,
+    key: Option<&Key>,
+    (from, to): (&str, &str),
+    nbytes: u64,
+) {
     let Some(key) = key else { return };
     let tell = || {
-        let arguments = (decode_key(py, key)?, from, to);
+        let arguments = (decode_key(py, key)?, from, to, nbytes);
         worker.owner(py).call_method1(intern!(py, "_tell_plugins"), arguments)
     };
     if let Err(error) = tell() {
@@ -146,9 +168,7 @@ pub fn tell_plugins(py: Python<'_>, worker: &Inner, key: Option<&Key>, from: &st
 }
 
 /// Dask's word for how a run ended; a run that goes on elsewhere has not.
-pub fn end_state<O: taskloom_runtime::worker::LocalObject>(
-    outcome: &Outcome<O>,
-) -> Option<&'static str> {
+fn end_state(outcome: &Outcome<Object>) -> Option<&'static str> {
     match outcome {
         Outcome::Value { .. } | Outcome::Actor { .. } => Some("memory"),
         Outcome::Error(_) => Some("error"),

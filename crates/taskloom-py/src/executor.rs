@@ -129,7 +129,7 @@ fn run(
 ) -> Outcome<Object> {
     worker.arm(slot, execution.run.task, execution.run.attempt);
     let watched = control::watched_key(worker, &execution.run.key);
-    control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
+    control::tell_start(py, worker, watched.as_ref());
     let result = running::call(py, worker, &execution, Some(window));
     let outcome = match result {
         Ok(Called::Returned(value)) => {
@@ -148,9 +148,7 @@ fn run(
             running::outcome_of_error(py, worker, &execution.run.key, &error)
         }
     };
-    if let Some(end) = control::end_state(&outcome) {
-        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
-    }
+    control::tell_end(py, worker, watched.as_ref(), &outcome);
     worker.disarm(slot);
     outcome
 }
@@ -245,10 +243,8 @@ pub fn finish_coroutine(
         }
         Err(error) => running::outcome_of_error(py, worker, &current.key, &error),
     };
-    if let Some(end) = control::end_state(&outcome) {
-        let watched = control::watched_key(worker, &current.key);
-        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
-    }
+    let watched = control::watched_key(worker, &current.key);
+    control::tell_end(py, worker, watched.as_ref(), &outcome);
     let run = (current.task, current.attempt);
     drop(worker.shell.finish_detached(run, detached.started, outcome));
 }

@@ -51,7 +51,7 @@ fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Obj
     let run = (execution.run.task, execution.run.attempt);
     let (started, key) = (execution.started, execution.run.key.clone());
     let watched = control::watched_key(worker, &key);
-    control::tell_plugins(py, worker, watched.as_ref(), "ready", "executing");
+    control::tell_start(py, worker, watched.as_ref());
     let outcome = match running::call(py, worker, &execution, None) {
         Ok(Called::Returned(value)) => {
             running::outcome_of(worker, &RunInfo::of(&execution.run), &value)
@@ -64,9 +64,7 @@ fn begin_coroutine(py: Python<'_>, worker: &Arc<Inner>, execution: Execution<Obj
         }
         Err(error) => running::outcome_of_error(py, worker, &key, &error),
     };
-    if let Some(end) = control::end_state(&outcome) {
-        control::tell_plugins(py, worker, watched.as_ref(), "executing", end);
-    }
+    control::tell_end(py, worker, watched.as_ref(), &outcome);
     drop(worker.shell.finish_detached(run, started, outcome));
 }
 

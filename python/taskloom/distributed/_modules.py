@@ -36,6 +36,10 @@ class ShimModule(ModuleType):
         self._homes = homes
         self._refused = refused
 
+    def __reduce__(self) -> Any:
+        """Pickled by name; cloudpickle does that for modules of the exact type only."""
+        return import_module, (self.__name__,)
+
     def __getattr__(self, name: str) -> Any:
         home = self.__dict__.get("_homes", {}).get(name)
         if home is not None:

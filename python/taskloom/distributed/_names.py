@@ -6,6 +6,8 @@ counts as not offered.
 
 from __future__ import annotations
 
+from taskloom._not_offered import MODULE
+
 #: The ``distributed`` whose names and behaviour these are.
 VERSION = "2026.8.0"
 
@@ -28,13 +30,18 @@ _PLUGINS = _own(
 )  # fmt: skip
 _CLIENT = _own(
     "Client", "Future", "as_completed", "default_client", "ensure_default_client",
-    "fire_and_forget", "futures_of", "get_task_metadata", "temp_default_client", "wait",
+    "fire_and_forget", "futures_of", "get_task_metadata", "get_task_stream", "performance_report",
+    "temp_default_client", "wait",
 )  # fmt: skip
 _IN_TASKS = _own("Reschedule", "get_client", "get_worker", "print", "rejoin", "secede", "warn")
 _ERRORS = _own("CancelledError", "TimeoutError")
 _CLUSTERS = {
-    **_own("Adaptive", "LocalCluster"),
+    **_own("Adaptive", "LocalCluster", "SpecCluster"),
     "Cluster": "taskloom.cluster:LocalCluster",
+}
+_SPEC_KINDS = {
+    "Nanny": "taskloom._spec_cluster:Nanny",
+    "Scheduler": "taskloom._spec_cluster:Scheduler",
 }
 _WORKER_CLIENT = {**_own("worker_client"), "local_client": "taskloom:worker_client"}
 _EXECUTOR = {"ClientExecutor": "taskloom._executor:ClientExecutor"}
@@ -47,7 +54,8 @@ PUBLIC: dict[str, str] = {
     **_IN_TASKS,
     **_ERRORS,
     **_WORKER_CLIENT,
-    **_own("Adaptive", "LocalCluster"),
+    **_own("Adaptive", "LocalCluster", "SpecCluster"),
+    **_SPEC_KINDS,
     **_own("Event", "KilledWorker", "Lock", "MultiLock", "Queue", "Semaphore", "Variable"),
     **_own("Security", "Worker", "get_task_stream", "performance_report", "progress", "span"),
     **_support("Status"),
@@ -84,7 +92,10 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "deploy.adaptive": _own("Adaptive"),
     "deploy.cluster": {"Cluster": _CLUSTERS["Cluster"]},
     "deploy.local": _own("LocalCluster"),
-    "deploy.spec": {},
+    "deploy.spec": {
+        **_own("SpecCluster"),
+        "ProcessInterface": "taskloom._spec_cluster:ProcessInterface",
+    },
     "diagnostics": _own("progress"),
     "diagnostics.plugin": _PLUGINS,
     "diagnostics.progressbar": _own("progress"),
@@ -96,7 +107,8 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "protocol.pickle": _support("dumps", "loads"),
     "protocol.serialize": _support("deserialize", "serialize"),
     "queues": _own("Queue"),
-    "scheduler": _own("KilledWorker"),
+    "nanny": {"Nanny": _SPEC_KINDS["Nanny"]},
+    "scheduler": {**_own("KilledWorker"), "Scheduler": _SPEC_KINDS["Scheduler"]},
     "security": _own("Security"),
     "semaphore": _own("Semaphore"),
     "threadpoolexecutor": _own("rejoin", "secede"),
@@ -128,17 +140,4 @@ SUBMODULES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 #: Why names are not offered, and what to do.
-REFUSED: dict[str, str] = {
-    "Nanny": "worker processes are watched by a supervisor that is not Python; use LocalCluster, "
-    "or `python -m taskloom worker --nanny`",
-    "SSHCluster": "start `python -m taskloom scheduler` and `worker` on the machines",
-    "SpecCluster": "use LocalCluster, which has scale, adapt and close; other workers join by "
-    "`python -m taskloom worker ADDRESS`",
-    "Scheduler": "the scheduler runs no Python; use `python -m taskloom scheduler`, LocalCluster, "
-    "or client.scheduler_info()",
-    "SubprocessCluster": "use LocalCluster, whose workers are processes",
-    "connect": "messages are private to taskloom; use Client",
-    "get_task_stream": "use client.story(key)",
-    "performance_report": "use client.counters() and client.story(key)",
-    "rpc": "messages are private to taskloom; use Client",
-}
+REFUSED: dict[str, str] = MODULE

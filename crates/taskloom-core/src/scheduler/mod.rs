@@ -103,6 +103,8 @@ pub struct Config {
     pub inline_bytes: u64,
     /// How long pickled futures keep their results.
     pub deposits: DepositTimes,
+    /// How long a new worker may take for each call before its first task, in ns.
+    pub setup_timeout_ns: u64,
     /// A rule that is broken on purpose.
     #[cfg(feature = "planted")]
     pub planted: Option<Fault>,
@@ -123,6 +125,7 @@ impl Default for Config {
             cancel_grace_ns: 5 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
             deposits: DepositTimes::default(),
+            setup_timeout_ns: 300 * Nanos::SECOND,
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -334,6 +337,7 @@ impl Scheduler {
             self.scatters.next_deadline(),
             self.coordinator.next_deadline(),
             self.deposits.next_deadline(),
+            self.setups.next_deadline(),
             self.actors.next_deadline(),
             self.next_no_worker_deadline(),
             self.steal_at,
@@ -362,6 +366,7 @@ impl Scheduler {
         self.lose_abandoned_scatters();
         self.end_overdue_coordination();
         self.end_overdue_deposits();
+        self.give_up_overdue_setups();
         self.answer_doubts();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;

@@ -1,7 +1,8 @@
 //! Calls that every worker makes before its first task: plugins, uploaded files.
 //!
 //! The present workers make a call when it is registered, all at the same time; a worker that joins
-//! makes all registered ones, one after the other in their order, and takes no task meanwhile.
+//! makes all registered ones, one after the other in their order, and takes no task meanwhile. One that
+//! takes too long counts as failed.
 
 use super::Scheduler;
 use super::worker_table::WorkerSlot;
@@ -9,7 +10,7 @@ use taskloom_proto::Value;
 use taskloom_proto::client::{Notice, RunEverywhere, SchedulerToClient};
 use taskloom_proto::control::{EndSetup, Setup};
 use taskloom_proto::worker::{RunCall, RunDone, SchedulerToWorker};
-use taskloom_types::{ClientId, WorkerNo};
+use taskloom_types::{ClientId, Nanos, WorkerNo};
 
 #[derive(Debug)]
 struct Registered {
@@ -27,6 +28,8 @@ struct Preparation {
     setup: u64,
     /// Calls registered later are made without this.
     last_setup: u64,
+    /// The call under way is given up then.
+    until: Nanos,
 }
 
 /// The registered calls, and the workers that are at them.
@@ -41,6 +44,10 @@ impl Setups {
     /// Whether the worker is to take no task yet.
     pub fn is_preparing(&self, worker: WorkerNo) -> bool {
         self.preparations.iter().any(|preparation| preparation.worker == worker)
+    }
+
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.preparations.iter().map(|preparation| preparation.until).min()
     }
 
     pub fn names(&self) -> Value {
@@ -85,6 +92,7 @@ impl Scheduler {
             run: 0,
             setup: 0,
             last_setup: last.number,
+            until: Nanos::default(),
         };
         self.workers[slot].preparing = true;
         self.continue_preparation(slot, preparation);
@@ -103,6 +111,7 @@ impl Scheduler {
         preparation.setup = next.number;
         let payload = next.setup.payload.clone();
         preparation.run = self.questions.next_run();
+        preparation.until = self.now.after(self.config.setup_timeout_ns);
         let call = RunCall { request: preparation.run, payload };
         self.setups.preparations.push(preparation);
         self.outbox.send_worker(&mut self.workers[slot], SchedulerToWorker::Run(call));
@@ -116,18 +125,32 @@ impl Scheduler {
         let Some(position) = self.setups.preparations.iter().position(is_it) else { return false };
         let preparation = self.setups.preparations.swap_remove(position);
         if !done.ok {
-            self.report_failed_setup(slot, preparation.setup, done);
+            self.report_failed_setup(slot, preparation.setup, error_text(done));
         }
         self.continue_preparation(slot, preparation);
         true
     }
 
-    fn report_failed_setup(&mut self, slot: WorkerSlot, setup: u64, done: &RunDone) {
+    /// Calls that do not end are given up: no worker is kept from its tasks for ever. What the
+    /// worker says of them later is dropped.
+    pub(super) fn give_up_overdue_setups(&mut self) {
+        let now = self.now;
+        let is_overdue = |p: &Preparation| p.until <= now;
+        while let Some(position) = self.setups.preparations.iter().position(is_overdue) {
+            let preparation = self.setups.preparations.swap_remove(position);
+            let Some(slot) = self.workers.slot(preparation.worker) else { continue };
+            let limit_s = self.config.setup_timeout_ns as f64 / 1e9;
+            let why = format!("it did not end within {limit_s} s, and may still be going on");
+            self.report_failed_setup(slot, preparation.setup, why);
+            self.continue_preparation(slot, preparation);
+        }
+    }
+
+    fn report_failed_setup(&mut self, slot: WorkerSlot, setup: u64, why: String) {
         let find = |registered: &&Registered| registered.number == setup;
         let Some(registered) = self.setups.registered.iter().find(find) else { return };
         let name = registered.setup.name.clone();
         let address = self.workers[slot].info.address.clone();
-        let why = error_text(done);
         let text = format!("{name} failed on the new worker {address}, which works without: {why}");
         self.log("ERROR", text.clone());
         let facts = [

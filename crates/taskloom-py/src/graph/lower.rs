@@ -221,7 +221,8 @@ impl<'a, 'py, S: Session<'py>> Lowering<'a, 'py, S> {
             return self.reference(&object.getattr(intern!(py, "target"))?);
         }
         if is_exactly(object, &types.data_node) {
-            return self.literal(&object.getattr(intern!(py, "value"))?);
+            // dask's own client has its futures be references, which never end up in data.
+            return self.value(&object.getattr(intern!(py, "value"))?);
         }
         if is_exactly(object, &types.list) {
             return self.nested(object, nesting, |this, node, nesting| {
@@ -352,23 +353,6 @@ impl<'a, 'py, S: Session<'py>> Lowering<'a, 'py, S> {
             self.constants.remember(object, &self.writer.as_slice()[start..]);
         }
         Ok(())
-    }
-
-    /// Writes data as it is: a future in it stays one.
-    fn literal(&mut self, object: &Bound<'py, PyAny>) -> PyResult<()> {
-        let is_container = object.is_exact_instance_of::<PyList>()
-            || object.is_exact_instance_of::<PyTuple>()
-            || object.is_exact_instance_of::<PyDict>()
-            || object.is_exact_instance_of::<PySet>();
-        if !is_container && !self.session.is_future(object) {
-            return self.value(object);
-        }
-        let start = self.writer.as_slice().len();
-        if self.refer_to_scattered(object) {
-            return Ok(());
-        }
-        let written = self.writer.object(object, &mut NoDependencies);
-        written.or_else(|error| self.scatter(object, start, true, error))
     }
 
     fn refer_to_scattered(&mut self, object: &Bound<'py, PyAny>) -> bool {

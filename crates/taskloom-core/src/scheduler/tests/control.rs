@@ -119,6 +119,23 @@ fn a_call_that_fails_on_a_new_worker_is_told_and_the_worker_works() {
 }
 
 #[test]
+fn a_call_that_does_not_end_on_a_new_worker_is_given_up_and_the_worker_works() {
+    let mut s = Script::anna_and([]);
+    s.scheduler.config.worker_ttl_ns = 1_000_000 * Nanos::SECOND;
+    s.request("anna", setup("p"));
+    s.request("anna", setup("q"));
+    s.submit("anna", [future("x")]);
+    s.join("alice");
+    let sent = s.pass(300 * Nanos::SECOND);
+    let told = "anna: p failed on the new worker tcp://alice:1, which works without: it did not \
+                end within 300 s, and may still be going on";
+    assert_sent(&sent, &[told, "alice calls"]);
+    // Too late.
+    assert_sent(&called(&mut s, "alice", 3, true), &[]);
+    assert_sent(&called(&mut s, "alice", 4, true), &["alice runs x"]);
+}
+
+#[test]
 fn a_worker_that_dies_while_it_prepares_leaves_nothing_behind() {
     let mut s = Script::anna_and([]);
     s.request("anna", setup("p"));
