@@ -179,7 +179,12 @@ impl World {
                 self.trouble.no_worker_ms.is_some()
             }
             // What all have released, and what went with its worker.
-            Known::Cancelled(reason) if reason == "lost" => future.needs_data && is_data_lost,
+            Known::Cancelled(reason) if reason == "lost" => {
+                // It may have been pickled when its task was gone already, or for too long.
+                let is_pickle_over =
+                    self.report.restarts > 0 || self.report.clock_jumps > 0 || future.cancel_asked;
+                (future.needs_data && is_data_lost) || (future.unpickled && is_pickle_over)
+            }
             Known::Erred(kind) if kind == "ActorLostError" => {
                 future.may_lose_actor
                     || future.desired
@@ -187,10 +192,6 @@ impl World {
                     || self.is_shared_key(&future.key)
             }
             Known::Cancelled(reason) if reason == "scheduler-restart" => self.report.restarts > 0,
-            // Pickled when its task was gone already.
-            Known::Cancelled(reason) if reason == "lost" && future.unpickled => {
-                self.report.restarts > 0 || future.cancel_asked || self.report.clock_jumps > 0
-            }
             Known::Erred(kind) if kind == "CancelledError" => {
                 self.report.restarts > 0 || (future.needs_data && is_data_lost)
             }

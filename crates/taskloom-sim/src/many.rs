@@ -108,8 +108,8 @@ impl Work {
     }
 }
 
-/// The first of these seeds that fails, and how, if any does.
+/// The first of these seeds that fails, and how, if any does. On this thread alone.
 #[must_use]
-pub fn first_failure(seeds: Range<u64>, settings: Settings) -> Option<Failure> {
-    run_many(seeds, settings, |_| ()).err().map(|failure| *failure)
+pub fn first_failure(mut seeds: Range<u64>, settings: Settings) -> Option<Failure> {
+    seeds.find_map(|seed| outcome(seed, settings, &Part::default()).err())
 }

@@ -91,6 +91,8 @@ impl World {
         match misfortune {
             Misfortune::Dies => self.kill_in_its_sleep(number),
             Misfortune::Pauses(ms) => self.pause(number, in_ms(ms)),
+            // It was given up before.
+            Misfortune::Freezes if self.network.is_broken(number) => self.pause(number, in_ms(100)),
             Misfortune::Freezes => {
                 self.pause(number, FROZEN);
                 self.report.frozen += 1;
@@ -129,7 +131,7 @@ impl World {
         let seen_us = self.rng.below(2 * self.latency_us);
         let left = Event::WorkerLeft { worker: number };
         self.agenda.after_us(seen_us, Happening::ToScheduler(left));
-        let noticed_us = self.rng.below(5_000);
+        let noticed_us = self.rng.below(20_000);
         self.agenda.after_us(noticed_us, Happening::WorkerNotices(number));
     }
 

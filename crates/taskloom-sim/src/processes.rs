@@ -197,8 +197,11 @@ impl World {
                 Effect::Send(message) => self.from_worker(number, message),
                 Effect::Fetch { peer, tasks } => {
                     let lane = (4, (u64::from(number.0) << 32) | u64::from(peer.0));
-                    let is_slow = self.trouble.slow_transfers && self.rng.chance(20);
-                    let slow_us = if is_slow { self.rng.below(20_000) } else { 0 };
+                    let slow_us = match self.rng.below(20) {
+                        0 if self.trouble.slow_transfers => self.rng.below(200_000),
+                        1..=4 if self.trouble.slow_transfers => self.rng.below(20_000),
+                        _ => 0,
+                    };
                     let travel_us = 1 + self.rng.below(self.latency_us) + slow_us;
                     let answers = Happening::PeerAnswers { asker: number, peer, tasks };
                     self.agenda.send(lane, travel_us, answers);

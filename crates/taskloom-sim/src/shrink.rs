@@ -8,7 +8,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Events of all runs that are tried, at most.
-const MAX_EVENTS: u64 = 8_000_000;
+const MAX_EVENTS: u64 = 3_000_000;
 
 /// The smallest failing part that was found.
 #[derive(Debug, Clone)]

@@ -198,6 +198,8 @@ pub(crate) struct World {
     /// Whether workers report regularly, and count as dead when they do not.
     pub heartbeats: bool,
     pub faults: bool,
+    /// Messages of workers that come twice.
+    pub twice_percent: u64,
     /// Transfers from workers that break off.
     pub cut_percent: u64,
     pub latency_us: u64,
@@ -263,7 +265,7 @@ impl World {
     fn new(seed: u64, settings: Settings, part: &Part) -> Self {
         let mut rng = Rng::new(seed);
         let trouble = Trouble::random(&mut rng);
-        let heartbeats = trouble.pauses || rng.chance(10);
+        let heartbeats = trouble.pauses || rng.chance(if trouble.network { 60 } else { 10 });
         let config = Config {
             worker_ttl_ns: if heartbeats { TTL_NS } else { 1_000_000 * Nanos::SECOND },
             exit_report_ns: 50 * Nanos::MILLISECOND,
@@ -302,6 +304,7 @@ impl World {
             supervised: rng.chance(60),
             heartbeats,
             faults: true,
+            twice_percent: if trouble.calm { 0 } else { [0, 3, 3, 20][rng.below(4) as usize] },
             cut_percent: if trouble.calm { 0 } else { [0, 2, 2, 2, 50][rng.below(5) as usize] },
             latency_us: [5, 50, 2_000][rng.below(3) as usize],
             trouble,
@@ -383,9 +386,10 @@ impl World {
 
     pub fn send_from_worker(&mut self, worker: WorkerNo, message: WorkerToScheduler) {
         use WorkerToScheduler::{
-            DepMissing, Done, Erred, Fetched, Rejoined, Rescheduled, Retracted, Seceded, Stored,
-            Stuck,
+            DepMissing, Done, Erred, Rejoined, Rescheduled, Retracted, Seceded, Stuck,
         };
+        // Not what names no attempt: no session says a thing twice, and of a copy that was freed
+        // meanwhile nobody could tell.
         let may_come_twice = matches!(
             message,
             Done(_)
@@ -394,13 +398,11 @@ impl World {
                 | Rescheduled(_)
                 | Retracted(_)
                 | DepMissing(_)
-                | Stored(_)
-                | Fetched(_)
                 | Seceded(_)
                 | Rejoined(_)
         );
         let event = Event::WorkerMessage { worker, message };
-        if may_come_twice && self.rng.chance(3) && !self.trouble.calm {
+        if may_come_twice && self.rng.chance(self.twice_percent) {
             // A copy that arrives late, perhaps after its session is over: to be fenced.
             let late = self.rng.below(50_000);
             self.agenda.after_us(late, Happening::ToScheduler(event.clone()));

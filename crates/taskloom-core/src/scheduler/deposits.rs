@@ -131,7 +131,7 @@ impl Scheduler {
                     self.bind_once(client, handle, index);
                 }
             }
-            Some(Content::Dropped(why)) if self.tasks.find(&key).is_none() => {
+            Some(Content::Dropped(why)) if self.is_gone(client, handle, &key) => {
                 self.refuse(client, handle, &why);
             }
             Some(Content::Overtaken(_) | Content::Dropped(_)) => {
@@ -146,6 +146,12 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Whether nobody has submitted the key anew; that others ask for it makes no task of it.
+    fn is_gone(&self, client: ClientId, handle: Handle, key: &Key) -> bool {
+        let is_unknown = |index: u32| self.tasks[index].kind == Kind::Unknown;
+        self.tasks.find(key).is_none_or(is_unknown) && self.task_of(client, handle).is_none()
     }
 
     /// The client may have the key already: then its handle is bound.

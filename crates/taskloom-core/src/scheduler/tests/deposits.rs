@@ -109,6 +109,26 @@ fn cancelling_ends_what_pickles_hold_and_their_readers_learn_it_at_once() {
 }
 
 #[test]
+fn a_reader_learns_that_a_task_was_cancelled_although_others_ask_for_its_key() {
+    let mut s = patient();
+    s.client("bob");
+    s.client("carol");
+    s.submit("anna", [future("x")]);
+    s.pickles("anna", "x", 7);
+    s.cancel("anna", &["x"]);
+    // given: carol asks for the key, which nobody has submitted anew
+    s.desire("carol", "x");
+    assert_eq!(s.reason("x"), "not-submitted");
+    // then
+    assert_sent(&s.unpickles("bob", "x", 7), &["bob: x cancelled, cancelled"]);
+    assert_sent(&s.unpickles("carol", "x", 7), &["carol: x cancelled, cancelled"]);
+    // and carol has what is submitted anew
+    s.submit("anna", [future("x")]);
+    let sent = s.done("alice", "x");
+    assert!(sent.contains(&"carol finds x at alice".to_string()), "{sent:?}");
+}
+
+#[test]
 fn a_ticket_serves_once() {
     let mut s = pickled_and_released();
     s.submit("anna", [future("y")]);
