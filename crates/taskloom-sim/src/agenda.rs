@@ -35,6 +35,12 @@ pub enum Happening {
         asker: WorkerNo,
         peer: WorkerNo,
     },
+    /// What the peer sent arrives.
+    PeerGives {
+        asker: WorkerNo,
+        peer: WorkerNo,
+        items: Vec<(TaskId, Option<u64>)>,
+    },
     ClientFetches {
         client: ClientId,
         handle: Handle,
@@ -95,7 +101,9 @@ impl Happening {
             | Self::Heartbeat(worker)
             | Self::WorkerNotices(worker) => [Some(*worker), None],
             Self::PeerAnswers { asker, peer, .. } => [Some(*asker), Some(*peer)],
-            Self::PeerTimesOut { asker, .. } => [Some(*asker), None],
+            Self::PeerTimesOut { asker, .. } | Self::PeerGives { asker, .. } => {
+                [Some(*asker), None]
+            }
             _ => [None, None],
         }
     }

@@ -197,14 +197,7 @@ impl World {
                 Effect::Send(message) => self.from_worker(number, message),
                 Effect::Fetch { peer, tasks } => {
                     let lane = (4, (u64::from(number.0) << 32) | u64::from(peer.0));
-                    let slow_us = match self.rng.below(20) {
-                        0 if self.trouble.slow_transfers => self.rng.below(200_000),
-                        1..=4 if self.trouble.slow_transfers => self.rng.below(20_000),
-                        _ => 0,
-                    };
-                    let travel_us = 1 + self.rng.below(self.latency_us) + slow_us;
-                    let answers = Happening::PeerAnswers { asker: number, peer, tasks };
-                    self.agenda.send(lane, travel_us, answers);
+                    self.send(lane, Happening::PeerAnswers { asker: number, peer, tasks });
                 }
                 Effect::ReportDone { task, attempt, size_bytes } => {
                     self.report_done(number, task, attempt, size_bytes, 1);
@@ -401,6 +394,7 @@ impl World {
         }
     }
 
+    /// A peer reads what it is asked for, and sends it.
     pub fn peer_answers(&mut self, asker: WorkerNo, peer: WorkerNo, tasks: Vec<TaskId>) -> Checked {
         let now = self.agenda.now;
         let is_cut = (self.faults && self.rng.chance(self.cut_percent))
@@ -408,30 +402,47 @@ impl World {
         let source = self.workers.get(&peer).filter(|peer| peer.alive && !is_cut);
         let answers: Option<Vec<(TaskId, Option<u64>)>> = source
             .map(|peer| tasks.iter().map(|task| (*task, peer.values.get(task).copied())).collect());
-        let Some(worker) = self.alive(asker) else { return Ok(()) };
-        let now = worker.clock(now);
-        match answers {
-            None => worker.rules.on_fetch_failed(now, peer),
-            Some(answers) => {
-                let mut items = Vec::new();
-                for (task, value) in answers {
-                    let outcome = match value {
-                        Some(value) => {
-                            worker.values.entry(task).or_insert(value);
-                            FetchOutcome::Value { size_bytes: 1 << 12 }
-                        }
-                        None => FetchOutcome::Missing,
-                    };
-                    items.push((task, outcome));
-                }
-                worker.rules.on_fetch_done(now, peer, items);
-            }
+        let Some(items) = answers else { return self.peer_fails(asker, peer) };
+        let travel_us = match self.rng.below(20) {
+            0 if self.trouble.slow_transfers => self.rng.below(200_000),
+            1..=4 if self.trouble.slow_transfers => self.rng.below(20_000),
+            _ => return self.peer_gives(asker, peer, items),
+        };
+        self.agenda.after_us(travel_us, Happening::PeerGives { asker, peer, items });
+        Ok(())
+    }
+
+    /// What a peer sent arrives, unless the peer died meanwhile and the connection with it.
+    pub fn peer_gives(
+        &mut self,
+        asker: WorkerNo,
+        peer: WorkerNo,
+        items: Vec<(TaskId, Option<u64>)>,
+    ) -> Checked {
+        let is_dead = self.workers.get(&peer).is_none_or(|peer| !peer.alive);
+        if is_dead && self.rng.chance(50) {
+            return self.peer_fails(asker, peer);
         }
+        let now = self.agenda.now;
+        let Some(worker) = self.alive(asker) else { return Ok(()) };
+        let mut outcomes = Vec::new();
+        for (task, value) in items {
+            let outcome = match value {
+                Some(value) => {
+                    worker.values.entry(task).or_insert(value);
+                    FetchOutcome::Value { size_bytes: 1 << 12 }
+                }
+                None => FetchOutcome::Missing,
+            };
+            outcomes.push((task, outcome));
+        }
+        worker.rules.on_fetch_done(worker.clock(now), peer, outcomes);
         let effects = worker.effects();
         self.carry_out(asker, effects)
     }
 
-    pub fn peer_times_out(&mut self, asker: WorkerNo, peer: WorkerNo) -> Checked {
+    /// The connection to a peer breaks, or it has not answered for too long.
+    pub fn peer_fails(&mut self, asker: WorkerNo, peer: WorkerNo) -> Checked {
         let now = self.agenda.now;
         let Some(worker) = self.alive(asker) else { return Ok(()) };
         worker.rules.on_fetch_failed(worker.clock(now), peer);

@@ -133,7 +133,7 @@ impl Report {
         self.clock_jumps += other.clock_jumps;
         self.frozen += other.frozen;
         // In any order.
-        self.trace = self.trace.wrapping_add(mix(other.trace));
+        self.trace = self.trace.wrapping_add(other.trace);
     }
 }
 
@@ -530,7 +530,8 @@ impl World {
                 self.interrupted(worker, task, attempt, why)
             }
             Happening::PeerAnswers { asker, peer, tasks } => self.peer_answers(asker, peer, tasks),
-            Happening::PeerTimesOut { asker, peer } => self.peer_times_out(asker, peer),
+            Happening::PeerTimesOut { asker, peer } => self.peer_fails(asker, peer),
+            Happening::PeerGives { asker, peer, items } => self.peer_gives(asker, peer, items),
             Happening::ClientFetches { client, handle, task, worker } => {
                 self.client_fetches(client, handle, task, worker)
             }
