@@ -31,10 +31,6 @@ _NOT_HONOURED = {
     "distributed.worker.preload": "use client.register_plugin or client.upload_file",
     "distributed.nanny.preload": "use client.register_plugin with a NannyPlugin",
     "distributed.worker.lifetime.duration": "use client.retire_workers",
-    "distributed.worker.memory.target": "give workers a memory_limit",
-    "distributed.worker.memory.spill": "give workers a memory_limit",
-    "distributed.worker.memory.pause": "give workers a memory_limit",
-    "distributed.worker.memory.terminate": "give workers a memory_limit",
 }
 
 

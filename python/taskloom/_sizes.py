@@ -16,12 +16,17 @@ _SAMPLE = 10
 def size_of(value: Any) -> int:
     """Bytes of ``value``, as its type tells, or else as ``dask.sizeof`` or ``sys`` estimate."""
     size = getattr(value, "nbytes", None)
-    if type(size) is int:
+    if type(size) is int and not _is_spread(value, size):
         return max(size, 0)
     estimate = _dask_sizeof()
     if estimate is not None:
         return max(int(estimate(value)), 0)
     return _plain_size(value)
+
+
+def _is_spread(value: Any, size: int) -> bool:
+    """Whether a large array repeats its elements: it occupies less than ``nbytes``."""
+    return size > 1_000_000 and 0 in getattr(value, "strides", ())
 
 
 def _dask_sizeof() -> Callable[[Any], Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+from taskloom._memory import MemorySettings
+from taskloom._memory import local_directory as directory_of_workers
 from taskloom.cluster import LocalCluster, python_path, worker_command, worker_memory
 
 TYPE_CHECKING = False
@@ -151,7 +153,9 @@ class _Thread(_Member):
         core = CoreWorker(
             str(name),
             nthreads=shape["threads"],
-            memory_limit=shape["memory"],
+            memory_limit=shape["memory"].limit,
+            memory_target=shape["memory"].target,
+            max_spill=shape["memory"].max_spill or None,
             resources=shape["resources"] or None,
             local_directory=shape["local_directory"],
             listen=f"tcp://{cluster._host}:0",
@@ -171,16 +175,19 @@ class _Process(_Member):
         from taskloom._taskloom import CoreSupervisor
 
         environment = {"PYTHONPATH": python_path(), **(options.pop("env", None) or {})}
+        shape = _shape(options)
         self._supervisor = CoreSupervisor(
             cluster._core_scheduler,
             worker_command(
                 cluster.scheduler_address,
                 host=cluster._host,
                 allow_insecure_network=cluster._allow_insecure_network,
-                **_shape(options),
+                **shape,
             ),
             name=f"{cluster.name}-{name}",
             env=[(str(key), str(value)) for key, value in environment.items()],
+            terminate_bytes=shape["memory"].terminate_bytes,
+            local_directory=shape["local_directory"],
         )
         self._supervisor.add(str(name))
 
@@ -205,14 +212,17 @@ def _shape(options: Spec) -> Spec:
     threads = int(options.pop("nthreads", None) or options.pop("ncores", None) or 1)
     shape = {
         "threads": threads,
-        "memory": worker_memory(options.pop("memory_limit", "auto"), threads),
+        "memory": MemorySettings(
+            worker_memory(options.pop("memory_limit", "auto"), threads), options
+        ),
         "resources": {k: float(v) for k, v in (options.pop("resources", None) or {}).items()},
-        "local_directory": options.pop("local_directory", None) or "",
+        "local_directory": directory_of_workers(options.pop("local_directory", None)),
     }
     if options:
         raise TypeError(
             f"unknown options of a worker: {sorted(options)}; known are env (of processes), "
-            "local_directory, memory_limit, nthreads and resources"
+            "local_directory, max_spill, memory_limit, memory_target_fraction and its like, "
+            "nthreads and resources"
         )
     return shape
 

@@ -60,6 +60,7 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
     worker._close_plugins()
     worker.remove_own_directory()
     _remove_shards()
+    core.remove_spilled()
     return _exit_code(core)
 
 

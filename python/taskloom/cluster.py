@@ -13,6 +13,8 @@ from taskloom._cluster_settings import (
     worker_resources,
 )
 from taskloom._drive import running_loop
+from taskloom._memory import MemorySettings
+from taskloom._memory import local_directory as directory_of_workers
 from taskloom._taskloom import CoreScheduler, CoreSupervisor
 
 TYPE_CHECKING = False
@@ -101,7 +103,7 @@ def worker_command(
     address: str,
     *,
     threads: int,
-    memory: int,
+    memory: MemorySettings,
     host: str,
     resources: dict[str, float],
     local_directory: str,
@@ -110,7 +112,7 @@ def worker_command(
     """What starts a worker process; ``{name}`` in it stands for the worker's name."""
     command = [sys.executable, "-m", "taskloom", "worker", address]
     command += ["--no-nanny", "--name", "{name}", "--nthreads", str(threads)]
-    command += ["--memory-limit", str(memory), "--host", host]
+    command += ["--host", host, *memory.options()]
     if resources:
         command += ["--resources", ",".join(f"{name}={n}" for name, n in resources.items())]
     if local_directory:
@@ -142,6 +144,13 @@ class LocalCluster:
         Starting and closing may be awaited.
     memory_limit : int, float, str or None, default ``'auto'``
         Per worker: bytes, a fraction of the machine's memory, or a text such as ``'4 GB'``.
+        0 and ``None`` mean no limit.
+    memory_target_fraction, memory_spill_fraction, memory_pause_fraction, \
+    memory_terminate_fraction : float or False
+        When results go to disk, when a worker starts nothing and when its process is replaced, as
+        fractions of the limit; otherwise as ``distributed.worker.memory`` is configured.
+    max_spill : int, str or False
+        Most results of one worker on disk.
     resources : dict, optional
         Abstract resources of each worker, such as ``{'GPU': 1}``.
     local_directory : str, optional
@@ -207,8 +216,6 @@ class LocalCluster:
         )
         if protocol not in (None, "tcp", "tcp://", "inproc", "inproc://"):
             raise NotImplementedError(f"protocol={protocol!r} is not offered; tcp is")
-        if worker_kwargs:
-            raise TypeError(f"unknown keywords for LocalCluster: {sorted(worker_kwargs)}")
         check_settings()
         self.name = name or f"LocalCluster-{os.getpid()}-{os.urandom(4).hex()}"
         self.status = "created"
@@ -219,8 +226,11 @@ class LocalCluster:
             raise ValueError(f"n_workers={workers}, threads_per_worker={threads}")
         self._threads = threads
         self._memory = worker_memory(memory_limit, threads)
+        self._memory_settings = MemorySettings(self._memory, worker_kwargs)
+        if worker_kwargs:
+            raise TypeError(f"unknown keywords for LocalCluster: {sorted(worker_kwargs)}")
         self._resources = worker_resources(resources)
-        self._local_directory = local_directory or ""
+        self._local_directory = directory_of_workers(local_directory)
         self._environment = {"PYTHONPATH": python_path(), **environment(), **(env or {})}
         self._allow_insecure_network = allow_insecure_network
         self._host = host or ip or "127.0.0.1"
@@ -249,7 +259,7 @@ class LocalCluster:
         command = worker_command(
             self.scheduler_address,
             threads=self._threads,
-            memory=self._memory,
+            memory=self._memory_settings,
             host=self._host,
             resources=self._resources,
             local_directory=self._local_directory,
@@ -260,6 +270,8 @@ class LocalCluster:
             command,
             name=self.name,
             env=[(key, str(value)) for key, value in self._environment.items()],
+            terminate_bytes=self._memory_settings.terminate_bytes,
+            local_directory=self._local_directory,
         )
 
     if not TYPE_CHECKING:  # a type checker shall find what is missing
@@ -409,6 +421,8 @@ class LocalCluster:
             str(number),
             nthreads=self._threads,
             memory_limit=self._memory,
+            memory_target=self._memory_settings.target,
+            max_spill=self._memory_settings.max_spill or None,
             resources=self._resources or None,
             local_directory=self._local_directory,
             listen=f"tcp://{self._host}:0",

@@ -1,8 +1,9 @@
 //! The options of every command.
 
-use crate::memory::{MemoryLimit, parse_limit};
+use crate::memory::{MemoryLimit, Thresholds, parse_limit, parse_max_spill, parse_threshold};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use taskloom_runtime::worker::MemoryOptions;
 use taskloom_types::{Amount, Resources};
 
 #[derive(Debug, Parser)]
@@ -79,6 +80,8 @@ pub(crate) struct WorkerArguments {
     /// Memory of one worker: auto, 0 (no limit), a fraction of the machine, or such as 4GB
     #[arg(long, default_value = "auto", value_parser = parse_limit)]
     pub(crate) memory_limit: MemoryLimit,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArguments,
     /// Resources of one worker, such as "GPU=2 MEM=16" (also separated by commas)
     #[arg(long, default_value = "", value_parser = parse_resources, hide_default_value = true)]
     pub(crate) resources: Resources,
@@ -96,6 +99,75 @@ pub(crate) struct WorkerArguments {
     pub(crate) no_dashboard: bool,
 }
 
+/// What happens when memory gets short; the environment variables are Dask's.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MemoryArguments {
+    /// Results in memory beyond this fraction of the limit go to disk; false: never
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value = "0.6",
+        env = "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET",
+        hide_env = true,
+        value_parser = parse_threshold,
+    )]
+    pub(crate) memory_target: f64,
+    /// A process beyond this fraction moves results to disk until it is below the target
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value = "0.7",
+        env = "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL",
+        hide_env = true,
+        value_parser = parse_threshold,
+    )]
+    pub(crate) memory_spill: f64,
+    /// A process beyond this fraction starts nothing
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value = "0.8",
+        env = "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE",
+        hide_env = true,
+        value_parser = parse_threshold,
+    )]
+    pub(crate) memory_pause: f64,
+    /// A process beyond this fraction is ended and replaced by its supervisor
+    #[arg(
+        long,
+        value_name = "FRACTION",
+        default_value = "0.95",
+        env = "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE",
+        hide_env = true,
+        value_parser = parse_threshold,
+    )]
+    pub(crate) memory_terminate: f64,
+    /// Most results of one worker on disk, such as 10GB; false: what the disk takes
+    #[arg(
+        long,
+        value_name = "AMOUNT",
+        default_value = "false",
+        env = "DASK_DISTRIBUTED__WORKER__MEMORY__MAX_SPILL",
+        hide_env = true,
+        value_parser = parse_max_spill,
+    )]
+    pub(crate) max_spill: u64,
+}
+
+impl MemoryArguments {
+    /// # Errors
+    /// Thresholds whose order makes no sense.
+    pub(crate) fn thresholds(&self) -> Result<Thresholds, String> {
+        Thresholds {
+            target: self.memory_target,
+            spill: self.memory_spill,
+            pause: self.memory_pause,
+            terminate: self.memory_terminate,
+        }
+        .check()
+    }
+}
+
 /// A worker to run in this process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerOptions {
@@ -109,6 +181,7 @@ pub struct WorkerOptions {
     pub local_directory: Option<PathBuf>,
     /// In bytes; 0 means no limit.
     pub memory_limit: u64,
+    pub memory: MemoryOptions,
     pub resources: Resources,
     /// Whether a supervisor watches this process.
     pub supervised: bool,

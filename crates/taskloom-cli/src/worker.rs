@@ -1,6 +1,6 @@
 //! `taskloom worker`: the supervisor of worker processes, or one worker in this process.
 
-use crate::memory::{MemoryLimit, cpu_count};
+use crate::memory::{MemoryLimit, Thresholds, cpu_count};
 use crate::options::{WorkerArguments, WorkerOptions, format_resources};
 use crate::scheduler_file::read_address;
 use crate::signals::{SignalWatch, Wake};
@@ -11,6 +11,7 @@ use taskloom_proto::supervisor::SupervisorToScheduler;
 use taskloom_runtime::executing::{ExecutingTable, Progress, die_with_supervisor, is_supervised};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::supervisor::{ProcessStatus, Supervisor, SupervisorConfig};
+use taskloom_runtime::worker::MemoryOptions;
 use taskloom_runtime::{Address, ConnectError, ConnectOptions, token};
 
 /// How long a scheduler that is not there yet is waited for.
@@ -56,6 +57,8 @@ fn run_here(arguments: &WorkerArguments, host: &dyn PythonHost) -> Result<i32, C
         return Err(CommandError::Usage("--no-nanny runs one worker; leave out --nworkers".into()));
     }
     let nthreads = nthreads(arguments);
+    let thresholds = arguments.memory.thresholds().map_err(CommandError::Usage)?;
+    let max_spill = Some(arguments.memory.max_spill).filter(|bytes| *bytes > 0);
     let code = host.run_worker(WorkerOptions {
         scheduler: scheduler_address(arguments)?,
         name: name(arguments),
@@ -64,6 +67,13 @@ fn run_here(arguments: &WorkerArguments, host: &dyn PythonHost) -> Result<i32, C
         allow_insecure_network: arguments.allow_insecure_network,
         local_directory: arguments.local_directory.clone(),
         memory_limit: arguments.memory_limit.resolve(nthreads),
+        memory: MemoryOptions {
+            target: thresholds.target,
+            spill: thresholds.spill,
+            pause: thresholds.pause,
+            max_spill,
+            ..MemoryOptions::default()
+        },
         resources: arguments.resources.clone(),
         supervised: is_supervised(),
     });
@@ -76,8 +86,9 @@ fn run_here(arguments: &WorkerArguments, host: &dyn PythonHost) -> Result<i32, C
 fn supervise(arguments: &WorkerArguments, host: &dyn PythonHost) -> Result<i32, CommandError> {
     let signals = SignalWatch::new()?;
     let scheduler = scheduler_address(arguments)?;
-    let supervisor =
-        Arc::new(Supervisor::start(config(arguments, host, &scheduler)).map_err(failed)?);
+    let thresholds = arguments.memory.thresholds().map_err(CommandError::Usage)?;
+    let config = config(arguments, thresholds, host, &scheduler);
+    let supervisor = Arc::new(Supervisor::start(config).map_err(failed)?);
     let io = IoThread::global().map_err(failed)?;
     let token = token::load_token().map_err(failed)?;
     let opened = io
@@ -110,7 +121,12 @@ fn names(arguments: &WorkerArguments) -> Vec<String> {
     }
 }
 
-fn config(arguments: &WorkerArguments, host: &dyn PythonHost, scheduler: &str) -> SupervisorConfig {
+fn config(
+    arguments: &WorkerArguments,
+    thresholds: Thresholds,
+    host: &dyn PythonHost,
+    scheduler: &str,
+) -> SupervisorConfig {
     let mut command: Vec<String> =
         [&host.python_executable(), "-m", "taskloom", "worker", scheduler, "--no-nanny"]
             .map(String::from)
@@ -120,6 +136,10 @@ fn config(arguments: &WorkerArguments, host: &dyn PythonHost, scheduler: &str) -
     option("--nthreads", nthreads(arguments).to_string());
     option("--host", arguments.host.clone());
     option("--memory-limit", format_limit(arguments.memory_limit));
+    option("--memory-target", thresholds.target.to_string());
+    option("--memory-spill", thresholds.spill.to_string());
+    option("--memory-pause", thresholds.pause.to_string());
+    option("--max-spill", arguments.memory.max_spill.to_string());
     if !arguments.resources.is_empty() {
         option("--resources", format_resources(&arguments.resources));
     }
@@ -129,7 +149,11 @@ fn config(arguments: &WorkerArguments, host: &dyn PythonHost, scheduler: &str) -
     if arguments.allow_insecure_network {
         command.push("--allow-insecure-network".into());
     }
+    let limit = arguments.memory_limit.resolve(nthreads(arguments));
+    let directory = arguments.local_directory.as_ref();
     SupervisorConfig {
+        terminate_bytes: (limit as f64 * thresholds.terminate) as u64,
+        local_directory: directory.map(|d| d.to_string_lossy().into_owned()).unwrap_or_default(),
         host: host_name(),
         grace: GRACE,
         end_without_workers: true,

@@ -7,7 +7,7 @@
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection;
 //!   [`actor`]: those about actors; [`transfer`]: how values lie in frames and in shared memory.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
-//! - [`policy`]: what few tasks ask for, and interrupts.
+//! - [`policy`]: what few tasks ask for, and interrupts; [`memory`]: what workers say of theirs.
 //!
 //! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
@@ -19,6 +19,7 @@ pub mod control;
 pub mod coordination;
 pub mod frame;
 pub mod handshake;
+pub mod memory;
 pub mod peer;
 pub mod policy;
 pub mod shared;

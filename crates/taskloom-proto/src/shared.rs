@@ -98,6 +98,8 @@ wire_record! {
         pub kind: ExitKind,
         /// The last lines that the process wrote to its standard error.
         pub stderr_tail: String,
+        /// More about why, for people; may be empty.
+        pub detail: String,
     }
 }
 
@@ -125,6 +127,7 @@ impl fmt::Display for ExitReason {
             }
             ExitKind::OutOfMemory => f.write_str("the process ran out of memory"),
             ExitKind::Requested => f.write_str("the process was asked to stop"),
-        }
+        }?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
     }
 }

@@ -3,6 +3,7 @@
 use crate::actor::{ActorSnapshot, SnapshotKept};
 use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
+use crate::memory::MemoryState;
 use crate::policy::{InterruptRun, RunLimits, StuckRun};
 use crate::shared::{Body, ErrorInfo};
 use crate::small::SmallBytes;
@@ -75,6 +76,10 @@ wire_messages! {
         /// told as [`WorkerToScheduler::Fetched`].
         62 => NotAcquired(NotAcquired),
         50 => ActorSnapshot(ActorSnapshot),
+        /// Memory has run short, or no longer is.
+        80 => Memory(MemoryState),
+        /// Results that this worker held, and that its disk does not give back.
+        81 => Lost(Vec<TaskId>),
     }
 }
 
@@ -190,6 +195,14 @@ wire_record! {
         pub resident_bytes: u64,
         /// CPU use of the process in percent of one core.
         pub cpu_percent: f64,
+        /// Those of `managed_bytes` that are on disk only.
+        pub spilled_bytes: u64,
+        /// What spilled results occupy on disk.
+        pub disk_bytes: u64,
+        /// Those of `managed_bytes` that cannot go to disk: they do not pickle.
+        pub unspillable_bytes: u64,
+        /// Why nothing can go to disk now; empty if it can.
+        pub spill_error: String,
     }
 
     pub struct RunDone {

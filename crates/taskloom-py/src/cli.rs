@@ -28,6 +28,7 @@ fn run_worker(py: Python<'_>, options: WorkerOptions) -> PyResult<i32> {
         name: options.name,
         nthreads: options.nthreads as usize,
         memory_limit: options.memory_limit,
+        memory: options.memory,
         resources: options.resources,
         local_directory: directory.unwrap_or_default(),
         listen: options.listen,

@@ -125,14 +125,18 @@ impl CoreSupervisor {
 impl CoreSupervisor {
     /// ``command``: program and arguments, with ``{name}`` where the worker's name goes.
     #[new]
-    #[pyo3(signature = (scheduler, command, *, name, env))]
+    #[pyo3(signature = (scheduler, command, *, name, env, terminate_bytes=0,
+                        local_directory=String::new()))]
     fn new(
         scheduler: &Bound<'_, CoreScheduler>,
         command: Vec<String>,
         name: String,
         env: Vec<(String, String)>,
+        terminate_bytes: u64,
+        local_directory: String,
     ) -> PyResult<Self> {
-        let config = SupervisorConfig { name, env, ..SupervisorConfig::new(command) };
+        let plain = SupervisorConfig::new(command);
+        let config = SupervisorConfig { name, env, terminate_bytes, local_directory, ..plain };
         let supervisor = Supervisor::start(config).map_err(|error| os_error(&error))?;
         let handle = scheduler.get().handle();
         let link = handle.connect::<SupervisorToScheduler>(supervisor.sink());

@@ -27,6 +27,7 @@ mod replay;
 mod running;
 mod scatter;
 mod serializer;
+mod spill;
 mod submit;
 mod submit_many;
 mod tokens;

@@ -132,6 +132,7 @@ pub fn object_of(py: Python<'_>, value: &Value<Object>) -> PyResult<Py<PyAny>> {
         Value::Object { object, .. } => Ok(object.clone_ref(py)),
         Value::Scalar(bytes) => Ok(codec::decode_small(py, bytes)?.unbind()),
         Value::Received(received) => object_of_received(py, received),
+        Value::Spilled(_) => Err(not_in_memory()),
     }
 }
 
@@ -291,6 +292,11 @@ fn is_reschedule(py: Python<'_>, error: &PyErr) -> bool {
         Ok::<_, PyErr>(module.getattr(intern!(py, "Reschedule"))?.unbind())
     });
     class.is_ok_and(|class| error.is_instance(py, class.bind(py)))
+}
+
+/// A value that is on disk was asked for where only those in memory are. The rules read it first.
+pub fn not_in_memory() -> PyErr {
+    PyRuntimeError::new_err("the value is on disk, and nobody has read it")
 }
 
 /// A function that the scheduler never sent.

@@ -42,6 +42,8 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
                 worker.forget_functions();
             }
             Job::StartSerializer => worker.start_serializer(py),
+            Job::StartEncoder => worker.start_encoder(py),
+            Job::CollectCycles => crate::spill::collect_cycles(py),
         }
     }
 }
@@ -143,6 +145,7 @@ fn encode(
         None => return StoredValue::Missing,
         Some(Servable::Encoded(segments)) => return StoredValue::Here(segments),
         Some(Servable::Failed(error)) => return StoredValue::Failed(error),
+        Some(Servable::OnDisk(_)) => return StoredValue::Later,
         Some(Servable::Object(object)) => Ok(object.bind(py)),
         Some(Servable::Received(received)) => {
             running::object_of_received(py, &received).map(|object| object.into_bound(py))

@@ -8,6 +8,7 @@ use crate::interrupt::{Exception, Window, seconds};
 use crate::objects::Object;
 use crate::running;
 use crate::serializer;
+use crate::spill;
 use crate::waiting::{TaskHooks, set_task_hooks};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -26,7 +27,9 @@ use taskloom_core::worker::Interrupt;
 use taskloom_runtime::executing::{ExecutingTable, Progress};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
-use taskloom_runtime::worker::{Phase, SchedulerAt, WorkerConfig, WorkerError, WorkerShell};
+use taskloom_runtime::worker::{
+    MemoryOptions, Phase, SchedulerAt, WorkerConfig, WorkerError, WorkerShell,
+};
 use taskloom_runtime::{ConnectError, ConnectOptions};
 use taskloom_types::{Amount, Attempt, FunctionNo, Key, Resources, TaskId};
 
@@ -44,6 +47,7 @@ pub struct Inner {
     threads: Mutex<Vec<Py<PyAny>>>,
     threads_started: AtomicUsize,
     serializer_started: AtomicBool,
+    encoder_started: AtomicBool,
     /// The executor threads, as seen by others.
     windows: Mutex<Vec<Arc<Window>>>,
     /// Whether a plugin wants to know when tasks start and end.
@@ -220,6 +224,16 @@ impl Inner {
         }
     }
 
+    /// Starts the thread that encodes what goes to disk, once.
+    pub fn start_encoder(self: &Arc<Self>, py: Python<'_>) {
+        if !self.encoder_started.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.start_thread(py, "taskloom-encoder", spill::encode_spills)
+        {
+            self.encoder_started.store(false, Ordering::Release);
+            error.write_unraisable(py, None);
+        }
+    }
+
     /// Starts a thread that runs actors, which the shell has counted.
     pub fn start_actor_thread(self: &Arc<Self>, py: Python<'_>) {
         let started = self.start_thread(py, "taskloom-actor", crate::actors::home::run_actors);
@@ -334,6 +348,7 @@ impl CoreWorker {
             threads: Mutex::default(),
             threads_started: AtomicUsize::new(0),
             serializer_started: AtomicBool::new(false),
+            encoder_started: AtomicBool::new(false),
             windows: Mutex::default(),
             watches_tasks: AtomicBool::new(false),
             slots: Mutex::default(),
@@ -381,7 +396,8 @@ impl CoreWorker {
 impl CoreWorker {
     #[new]
     #[pyo3(signature = (name, *, nthreads=1, memory_limit=0, resources=None, local_directory=String::new(),
-                        listen="tcp://127.0.0.1:0".to_string(), allow_insecure_network=false, supervised=false))]
+                        listen="tcp://127.0.0.1:0".to_string(), allow_insecure_network=false, supervised=false,
+                        memory_target=0.6, max_spill=None))]
     fn py_new(
         name: String,
         nthreads: usize,
@@ -391,8 +407,19 @@ impl CoreWorker {
         listen: String,
         allow_insecure_network: bool,
         supervised: bool,
+        memory_target: f64,
+        max_spill: Option<u64>,
     ) -> PyResult<Self> {
+        // The process is shared with a program, whose size is not the worker's matter.
+        let owns_process = false;
+        let memory = MemoryOptions {
+            target: memory_target,
+            max_spill,
+            owns_process,
+            ..MemoryOptions::default()
+        };
         Self::new(WorkerConfig {
+            memory,
             name,
             nthreads: nthreads.max(1),
             memory_limit,
@@ -448,10 +475,16 @@ impl CoreWorker {
         py.detach(|| self.inner.shell.close(reason));
     }
 
+    /// Removes results from the disk. Call it after `close`.
+    fn remove_spilled(&self, py: Python<'_>) {
+        py.detach(|| self.inner.shell.remove_spilled());
+    }
+
     /// Gives up threads' handles, the event loop and all values. Call it after `close`.
     fn take_apart(&self, py: Python<'_>) -> (Vec<Py<PyAny>>, Option<Py<PyAny>>) {
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         drop(self.inner.shell.take_values());
+        py.detach(|| self.inner.shell.remove_spilled());
         // The owner refers to this object: the circle would never go.
         let owner = self.inner.owner.lock().take();
         drop(owner);
@@ -521,11 +554,12 @@ impl CoreWorker {
         }
     }
 
-    /// `init`, `running`, `closing` or `closed`, as Dask names them.
+    /// `init`, `running`, `paused`, `closing` or `closed`, as Dask names them.
     #[getter]
     fn status(&self) -> &'static str {
         match self.inner.shell.phase() {
             Phase::Starting => "init",
+            Phase::Running(_) if self.inner.shell.is_paused() => "paused",
             Phase::Running(_) => "running",
             Phase::Closing => "closing",
             Phase::Closed(_) => "closed",

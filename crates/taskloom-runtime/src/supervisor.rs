@@ -3,6 +3,7 @@
 //! One thread, `taskloom-supervisor`, owns all children and decides ([`watch`]); per child, one
 //! thread waits for its end and one passes its standard error on ([`process`]).
 
+mod memory;
 mod oom;
 mod process;
 mod watch;
@@ -35,6 +36,10 @@ pub struct SupervisorConfig {
     pub grace: Duration,
     /// Starts in a row that may fail before a worker is given up.
     pub start_attempts: u32,
+    /// A worker that occupies more than this many bytes is ended; 0: none is.
+    pub terminate_bytes: u64,
+    /// Of the workers; what dead ones left there is removed. Empty: where temporary files are.
+    pub local_directory: String,
     /// Whether the supervisor ends when no worker runs and none will be started.
     pub end_without_workers: bool,
 }
@@ -50,6 +55,8 @@ impl SupervisorConfig {
             name_prefix: String::new(),
             grace: Duration::from_secs(5),
             start_attempts: 5,
+            terminate_bytes: 0,
+            local_directory: String::new(),
             end_without_workers: false,
         }
     }

@@ -4,11 +4,12 @@
 //! consequence comes from the key of its cause: so what is left out of a run changes only what
 //! follows from it, and a failing run can be made smaller piece by piece.
 
+use crate::memory::DiskTransfer;
 use crate::rng::mix;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use taskloom_core::scheduler::Event;
-use taskloom_core::worker::Interrupt;
+use taskloom_core::worker::{Interrupt, Ticket};
 use taskloom_proto::client::SchedulerToClient;
 use taskloom_proto::supervisor::SchedulerToSupervisor;
 use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
@@ -69,6 +70,9 @@ pub enum Happening {
     /// A worker sees that its connection is closed.
     WorkerNotices(WorkerNo),
     WorkerStarts(u64),
+    /// A worker's process looks how large it is: what it holds, and so many bytes more.
+    Measures(u64, u64),
+    DiskEnds(WorkerNo, TaskId, Ticket, DiskTransfer),
     Poll,
 }
 
@@ -97,6 +101,7 @@ impl Happening {
             | Self::ClientFetches { worker, .. }
             | Self::ClientPuts { worker, .. }
             | Self::WorkerTick(worker)
+            | Self::DiskEnds(worker, ..)
             | Self::WorkerFlushes(worker)
             | Self::Heartbeat(worker)
             | Self::WorkerNotices(worker) => [Some(*worker), None],

@@ -117,6 +117,7 @@ impl World {
         self.begin(mix(self.plan.steps.len() as u64));
         self.faults = false;
         self.network.heal();
+        self.heal_memory();
         for name in std::mem::take(&mut self.retired) {
             // It was told to rest, and would for ever.
             if let Some(number) = self.number_of(name) {
@@ -216,7 +217,8 @@ impl World {
         // Many broken transfers in a row look as if the data were gone.
         let is_cut = self.cut_percent > 10 || (self.cut_percent > 0 && self.ledger.retirements > 0);
         let is_replaced = self.scheduler.counters().processes_replaced > 0;
-        is_disturbed || is_cut || is_replaced || self.ledger.may_have_lost_data()
+        let is_unreadable = self.report.disk_losses > 0;
+        is_disturbed || is_cut || is_replaced || is_unreadable || self.ledger.may_have_lost_data()
     }
 
     /// Whether the key has had several futures: then an earlier one may have ended the actor.
@@ -281,7 +283,7 @@ impl World {
                 let what = format!("only {who} thinks that worker {} holds {task}", worker.number);
                 return Err(Broken::new("I6", what));
             }
-            let missing = held.iter().find(|task| !worker.values.contains_key(task));
+            let missing = held.iter().find(|task| !worker.has(**task));
             if let Some(task) = missing {
                 let what = format!("worker {} has no value of {task}", worker.number);
                 return Err(Broken::new("I6", what));
@@ -299,7 +301,7 @@ impl World {
         }
         self.scheduler.validate_empty().map_err(|what| Broken::new("I10", what))?;
         for worker in self.workers.values().filter(|worker| worker.alive) {
-            let (number, values) = (worker.number, worker.values.len());
+            let (number, values) = (worker.number, worker.values.len() + worker.on_disk.len());
             let known = worker.rules.task_count();
             if values + known > 0 {
                 let what = format!("worker {number} keeps {values} values and knows {known} tasks");

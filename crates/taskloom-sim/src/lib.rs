@@ -12,7 +12,8 @@
 //! ```
 //!
 //! - `plan`, `workload`: what a seed has in store; `shrink`: less of it that still fails.
-//! - `world`, `agenda`: time and what happens; `network`: links, clocks and stopped processes.
+//! - `world`, `agenda`: time and what happens; `network`: links, clocks and stopped processes;
+//!   `memory`: processes that grow, and disks.
 //! - `processes`, `worker`, `people`, `client`, `sharing`, `control`: who is there.
 //! - `ending`, `ledger`, `broken`: what must hold; `many`: many seeds on all cores.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod control;
 mod ending;
 mod ledger;
 mod many;
+mod memory;
 mod network;
 mod people;
 mod plan;

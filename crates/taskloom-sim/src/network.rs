@@ -118,6 +118,9 @@ impl World {
                     self.report.clock_jumps += 1;
                 }
             }
+            Misfortune::Measures(more_bytes) => {
+                self.agenda.after_us(0, Happening::Measures(name, more_bytes));
+            }
             Misfortune::SchedulerPauses(_) | Misfortune::SchedulerClockJumps(_) => {}
         }
     }

@@ -50,8 +50,7 @@ impl World {
         worker: WorkerNo,
     ) -> Checked {
         let is_cut = self.faults && self.rng.chance(self.cut_percent);
-        let holder = self.workers.get(&worker).filter(|worker| worker.alive && !is_cut);
-        let value = holder.and_then(|worker| worker.values.get(&task).copied());
+        let value = if is_cut { None } else { self.serve(worker, task)? };
         self.client_has_value(client, handle, task, worker, value)
     }
 

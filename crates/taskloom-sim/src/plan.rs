@@ -64,6 +64,8 @@ pub enum Misfortune {
     SchedulerPauses(u64),
     /// The scheduler's clock jumps ahead by so many ms.
     SchedulerClockJumps(u64),
+    /// Its process is measured, and is larger by so many bytes than what it holds.
+    Measures(u64),
 }
 
 /// What a step brings.
@@ -97,6 +99,8 @@ pub struct Stage {
     pub kills: bool,
     /// Whether the scheduler notices workers that are silent.
     pub heartbeats: bool,
+    /// Whether workers have little memory.
+    pub is_memory_short: bool,
 }
 
 /// Which steps of a plan are played, and which tasks of its graphs are left out.
@@ -216,6 +220,11 @@ impl Plan {
             }
             if rng.chance(25) {
                 self.swizzle(stage, &mut rng);
+            }
+        }
+        if stage.is_memory_short {
+            for _ in 0..stage.names * rng.below(12) {
+                self.add_misfortune(stage, |rng| Misfortune::Measures(rng.below(50_000)));
             }
         }
     }

@@ -25,7 +25,7 @@ enum Ends {
 }
 
 impl World {
-    fn alive(&mut self, number: WorkerNo) -> Option<&mut SimWorker> {
+    pub fn alive(&mut self, number: WorkerNo) -> Option<&mut SimWorker> {
         self.workers.get_mut(&number).filter(|worker| worker.alive)
     }
 
@@ -41,10 +41,12 @@ impl World {
         self.last_number += 1;
         let number = WorkerNo(self.last_number);
         let nthreads = self.rng.between(1, 3) as usize;
+        let memory = self.memory.limits.unwrap_or_default();
         let worker = SimWorker::new(
             number,
             name,
             nthreads,
+            memory,
             #[cfg(feature = "planted")]
             self.settings.planted,
         );
@@ -54,6 +56,7 @@ impl World {
             name: format!("worker-{name}"),
             address: worker.address(),
             nthreads: nthreads as u32,
+            memory_limit: memory.limit_bytes,
             resources: Resources::new(
                 resources.map(|amount| ("GPU".to_string(), amount)).into_iter().collect(),
             ),
@@ -157,6 +160,7 @@ impl World {
         let executing: Vec<(TaskId, Attempt)> = worker.threads.keys().copied().collect();
         worker.threads.clear();
         worker.values.clear();
+        worker.on_disk.clear();
         self.report.worker_deaths += 1;
         if kind != ExitKind::Requested {
             self.ledger.violent_deaths += 1;
@@ -167,7 +171,7 @@ impl World {
             let exited = WorkerExited {
                 name: format!("worker-{name}"),
                 pid,
-                reason: ExitReason { kind, stderr_tail: String::new() },
+                reason: ExitReason { kind, ..ExitReason::default() },
                 executing,
                 restarting: true,
             };
@@ -194,7 +198,10 @@ impl World {
     pub fn carry_out(&mut self, number: WorkerNo, effects: Vec<Effect>) -> Checked {
         for effect in effects {
             match effect {
-                Effect::Send(message) => self.from_worker(number, message),
+                Effect::Send(message) => {
+                    self.notice_pause(number, &message);
+                    self.from_worker(number, message);
+                }
                 Effect::Fetch { peer, tasks } => {
                     let lane = (4, (u64::from(number.0) << 32) | u64::from(peer.0));
                     self.send(lane, Happening::PeerAnswers { asker: number, peer, tasks });
@@ -212,6 +219,8 @@ impl World {
                     let done = RunDone { request, ok: true, payload: bytes::Bytes::new() };
                     self.from_worker(number, WorkerToScheduler::RunDone(done));
                 }
+                Effect::Write { task, ticket } => self.begin_write(number, task, ticket),
+                Effect::Read { task, ticket } => self.begin_read(number, task, ticket),
                 Effect::Closed => {
                     self.kill(number, ExitKind::Requested);
                     return Ok(());
@@ -316,7 +325,7 @@ impl World {
                 let value = thread.call.value(thread.inputs.iter().copied());
                 let size_bytes = thread.call.size_bytes;
                 if worker.rules.on_finished(task, attempt, size_bytes) {
-                    worker.values.insert(task, value);
+                    worker.keep(task, value);
                     if let Some(state) = thread.call.snapshot(value) {
                         let actor = ActorLife { task, attempt };
                         let state = Bytes::copy_from_slice(&state);
@@ -399,10 +408,13 @@ impl World {
         let now = self.agenda.now;
         let is_cut = (self.faults && self.rng.chance(self.cut_percent))
             || self.network.are_parted(now, asker, peer);
-        let source = self.workers.get(&peer).filter(|peer| peer.alive && !is_cut);
-        let answers: Option<Vec<(TaskId, Option<u64>)>> = source
-            .map(|peer| tasks.iter().map(|task| (*task, peer.values.get(task).copied())).collect());
-        let Some(items) = answers else { return self.peer_fails(asker, peer) };
+        if is_cut || self.alive(peer).is_none() {
+            return self.peer_fails(asker, peer);
+        }
+        let mut items = Vec::new();
+        for task in tasks {
+            items.push((task, self.serve(peer, task)?));
+        }
         let travel_us = match self.rng.below(20) {
             0 if self.trouble.slow_transfers => self.rng.below(200_000),
             1..=4 if self.trouble.slow_transfers => self.rng.below(20_000),
@@ -429,7 +441,9 @@ impl World {
         for (task, value) in items {
             let outcome = match value {
                 Some(value) => {
-                    worker.values.entry(task).or_insert(value);
+                    if !worker.on_disk.contains_key(&task) {
+                        worker.values.entry(task).or_insert(value);
+                    }
                     FetchOutcome::Value { size_bytes: 1 << 12 }
                 }
                 None => FetchOutcome::Missing,
@@ -466,7 +480,7 @@ impl World {
     pub fn store(&mut self, number: WorkerNo, task: TaskId, value: u64) -> Checked<bool> {
         const SIZE_BYTES: u64 = 1 << 13;
         let Some(worker) = self.alive(number) else { return Ok(false) };
-        worker.values.insert(task, value);
+        worker.keep(task, value);
         worker.rules.on_stored(task, SIZE_BYTES);
         let effects = worker.effects();
         self.carry_out(number, effects)?;

@@ -4,7 +4,7 @@ use crate::agenda::Planned;
 use crate::broken::{Broken, Checked};
 use crate::workload::Call;
 use std::collections::{BTreeMap, BTreeSet};
-use taskloom_core::worker::{Action, Config, Interrupt, StartedRun, Worker};
+use taskloom_core::worker::{Action, Config, Interrupt, MemoryLimits, StartedRun, Ticket, Worker};
 use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, TaskDone, WorkerToScheduler};
 use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
 
@@ -46,7 +46,9 @@ pub struct SimWorker {
     /// Results that it has gathered and not sent yet.
     pub outbox: Vec<TaskDone>,
     pub rules: Worker,
+    /// Values in memory.
     pub values: BTreeMap<TaskId, u64>,
+    pub on_disk: BTreeMap<TaskId, u64>,
     pub threads: BTreeMap<(TaskId, Attempt), Thread>,
     functions: BTreeSet<FunctionNo>,
     peers: BTreeSet<WorkerNo>,
@@ -67,6 +69,14 @@ pub enum Effect {
     Called {
         request: u64,
     },
+    Write {
+        task: TaskId,
+        ticket: Ticket,
+    },
+    Read {
+        task: TaskId,
+        ticket: Ticket,
+    },
     /// An exception is raised in the run, if it is still there.
     Interrupt {
         task: TaskId,
@@ -81,6 +91,7 @@ impl SimWorker {
         number: WorkerNo,
         name: u64,
         nthreads: usize,
+        memory: MemoryLimits,
         #[cfg(feature = "planted")] planted: Option<taskloom_core::planted::Fault>,
     ) -> Self {
         Self {
@@ -97,11 +108,12 @@ impl SimWorker {
             outbox: Vec::new(),
             rules: Worker::new(Config {
                 max_peers: 2,
-                max_fetch_bytes: 1 << 22,
                 #[cfg(feature = "planted")]
                 planted,
+                ..Config::with_memory(memory)
             }),
             values: BTreeMap::new(),
+            on_disk: BTreeMap::new(),
             threads: BTreeMap::new(),
             functions: BTreeSet::new(),
             peers: BTreeSet::new(),
@@ -199,11 +211,15 @@ impl SimWorker {
                 Action::StoreInline { task, value } => {
                     let mut raw = [0; 8];
                     raw.copy_from_slice(&value[..8]);
-                    self.values.insert(task, u64::from_le_bytes(raw));
+                    self.keep(task, u64::from_le_bytes(raw));
                 }
                 Action::DropValue(task) => {
                     self.values.remove(&task);
+                    self.on_disk.remove(&task);
                 }
+                Action::Spill { task, ticket } => effects.push(Effect::Write { task, ticket }),
+                Action::Unspill { task, ticket } => effects.push(Effect::Read { task, ticket }),
+                Action::TrimMemory => {}
                 Action::Abandoned { task, attempt } => {
                     if let Some(thread) = self.threads.get_mut(&(task, attempt)) {
                         thread.abandoned = true;

@@ -4,6 +4,7 @@ use crate::agenda::{Agenda, Happening, Planned};
 use crate::broken::{Broken, Checked};
 use crate::client::{SimClient, SimFuture};
 use crate::ledger::Ledger;
+use crate::memory::MemoryTrouble;
 use crate::network::Network;
 use crate::plan::{Part, Plan, Stage, What};
 use crate::rng::{Rng, mix};
@@ -105,6 +106,12 @@ pub struct Report {
     pub clock_jumps: u64,
     /// Workers that stopped and did not go on before they were given up.
     pub frozen: u64,
+    /// Values that went to disk, that came back, and that did not.
+    pub spilled: u64,
+    pub unspilled: u64,
+    pub disk_losses: u64,
+    /// Workers that paused for lack of memory.
+    pub memory_pauses: u64,
     /// Hash of all that happened: equal seeds give equal traces.
     pub trace: u64,
 }
@@ -132,6 +139,10 @@ impl Report {
         self.network_faults += other.network_faults;
         self.clock_jumps += other.clock_jumps;
         self.frozen += other.frozen;
+        self.spilled += other.spilled;
+        self.unspilled += other.unspilled;
+        self.disk_losses += other.disk_losses;
+        self.memory_pauses += other.memory_pauses;
         // In any order.
         self.trace = self.trace.wrapping_add(other.trace);
     }
@@ -209,6 +220,7 @@ pub(crate) struct World {
     pub scattered: u64,
     pub shared: Shared,
     pub network: Network,
+    pub memory: MemoryTrouble,
     pub ledger: Ledger,
     /// The scheduler's process is stopped until then.
     pub scheduler_paused_until: Nanos,
@@ -281,6 +293,7 @@ impl World {
         };
         let names = if trouble.deadly { rng.between(1, 2) } else { rng.between(1, 4) };
         let may_die = rng.chance(50) && !trouble.calm;
+        let memory = MemoryTrouble::random(seed, !trouble.calm);
         let stage = Stage {
             seed,
             graphs: settings.graphs,
@@ -290,6 +303,7 @@ impl World {
             trouble,
             kills: may_die,
             heartbeats,
+            is_memory_short: memory.limits.is_some(),
         };
         let mut world = Self {
             settings,
@@ -312,6 +326,7 @@ impl World {
             scattered: 0,
             shared: Shared::default(),
             network: Network::default(),
+            memory,
             scheduler_paused_until: Nanos(0),
             scheduler_ahead_ns: 0,
             planted: BTreeMap::new(),
@@ -557,6 +572,10 @@ impl World {
             Happening::WorkerNotices(number) => {
                 self.kill(number, ExitKind::Requested);
                 Ok(())
+            }
+            Happening::Measures(name, more_bytes) => self.measure(name, more_bytes),
+            Happening::DiskEnds(worker, task, ticket, end) => {
+                self.disk_ends(worker, task, ticket, end)
             }
             Happening::WorkerStarts(name) => {
                 self.start_worker(name);

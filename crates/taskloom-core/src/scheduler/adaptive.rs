@@ -1,6 +1,7 @@
 //! How many workers the work at hand deserves, and which of them can be spared.
 
 use super::Scheduler;
+use super::questions::Afterwards;
 use super::task::State;
 use super::worker_table::WorkerSlot;
 use taskloom_proto::Value;
@@ -66,7 +67,7 @@ impl Scheduler {
                 (worker.held_bytes, std::cmp::Reverse(worker.number))
             })?;
         let name = Value::from(self.workers[slot].info.name.as_str());
-        self.retire(slot, true);
+        self.retire(slot, Afterwards::Close);
         Some(name)
     }
 

@@ -15,6 +15,7 @@ fn status_of(worker: &WorkerRecord) -> &'static str {
     match worker {
         WorkerRecord { leaving: true, .. } => "closing",
         WorkerRecord { preparing: true, .. } => "preparing",
+        WorkerRecord { paused: Some(_), .. } => "paused",
         _ => "running",
     }
 }
@@ -115,12 +116,19 @@ impl Scheduler {
             .iter()
             .map(|(name, amount)| (Value::from(name), Value::from(amount.as_f64())))
             .collect();
+        let spilled = Value::map([
+            ("memory", Value::from(worker.metrics.spilled_bytes)),
+            ("disk", Value::from(worker.metrics.disk_bytes)),
+        ]);
         let metrics = Value::map([
             ("executing", Value::from(worker.metrics.executing.len())),
             ("ready", Value::from(worker.metrics.ready)),
             ("cpu", Value::from(worker.metrics.cpu_percent)),
             ("memory", Value::from(worker.metrics.resident_bytes)),
             ("managed_bytes", Value::from(worker.metrics.managed_bytes)),
+            ("spilled_bytes", spilled),
+            ("unspillable_bytes", Value::from(worker.metrics.unspillable_bytes)),
+            ("spill_error", Value::from(worker.metrics.spill_error.as_str())),
             ("in_memory", Value::from(worker.held.len())),
             ("processing", Value::from(worker.processing.len())),
         ]);
@@ -136,6 +144,8 @@ impl Scheduler {
             ("local_directory", Value::from(info.local_directory.as_str())),
             ("supervised", Value::from(info.supervised)),
             ("status", Value::from(status_of(worker))),
+            ("status_reason", Value::from(worker.paused.clone().unwrap_or_default())),
+            ("memory", self.describe_memory(slot)),
             ("version", Value::from(info.version.as_str())),
             ("occupancy_s", Value::from(worker.occupancy_ns as f64 / 1e9)),
             ("last_seen_s", Value::from(self.now.since(worker.last_seen) as f64 / 1e9)),
@@ -204,6 +214,7 @@ impl Scheduler {
     /// the supervisor has not said how), `waiting-for-retry` (it failed and is tried again in
     /// `retry_in_s` seconds), `no-worker` (nobody offers what it asks for),
     /// `waiting-for-resources` (those who offer them use them), `waiting-for-slot`,
+    /// `waiting-for-memory` (the memory of all that may run it is short: they are paused),
     /// `suspect` (it runs alone, after it may have killed workers), `sent-ahead`, `seceded`,
     /// `processing`.
     fn explain(&self, key: &Key) -> Value {
@@ -275,7 +286,10 @@ impl Scheduler {
     fn queued_reason(&self, task: &TaskRecord) -> &'static str {
         let class = &self.classes[task.class];
         let is_free = |slot: &WorkerSlot| self.workers[*slot].available.covers(&class.resources);
-        if class.eligible.iter().any(is_free) {
+        let is_paused = |slot: &WorkerSlot| self.workers[*slot].paused.is_some();
+        if class.eligible.iter().all(is_paused) {
+            "waiting-for-memory"
+        } else if class.eligible.iter().any(is_free) {
             "waiting-for-slot"
         } else {
             "waiting-for-resources"

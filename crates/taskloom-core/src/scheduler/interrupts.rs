@@ -89,9 +89,14 @@ impl Scheduler {
             return;
         }
         worker.end_expected = true;
-        self.counters.processes_replaced += 1;
-        let name = worker.info.name.clone();
         self.stop_using(slot);
+        self.ask_for_new_process(slot);
+    }
+
+    /// Has the process of a worker that is of no use any more replaced.
+    pub(super) fn ask_for_new_process(&mut self, slot: WorkerSlot) {
+        self.counters.processes_replaced += 1;
+        let name = self.workers[slot].info.name.clone();
         let mut supervisors: Vec<ConnId> = self.supervisors.keys().copied().collect();
         supervisors.sort_unstable();
         for supervisor in supervisors {

@@ -11,7 +11,7 @@
 //! - `actors`: results that live on one worker; `scatter`: data that clients put there.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead.
 //! - `coordination`: locks, queues and other objects that programs share.
-//! - `replicas`: copies of results by order.
+//! - `replicas`: copies of results by order; `memory`: workers whose memory is short.
 //! - `events`, `setups`, `task_logs`, `control`, `dump`: for those who operate the cluster;
 //!   `journal`: bounded records.
 //! - `questions`, `info`: what people ask; `validate`, `planted`: for tests and the simulator.
@@ -28,6 +28,7 @@ mod events;
 mod info;
 mod interrupts;
 mod journal;
+mod memory;
 mod naming;
 mod outbox;
 mod placement;
@@ -101,6 +102,9 @@ pub struct Config {
     pub cancel_grace_ns: u64,
     /// Bytes of small results that the scheduler keeps in all; beyond it only workers do.
     pub inline_bytes: u64,
+    /// Memory of a worker that no result accounts for counts once it has been there for so long, in
+    /// ns.
+    pub recent_to_old_ns: u64,
     /// How long pickled futures keep their results.
     pub deposits: DepositTimes,
     /// How long a new worker may take for each call before its first task, in ns.
@@ -124,6 +128,7 @@ impl Default for Config {
             exit_report_ns: 2 * Nanos::SECOND,
             cancel_grace_ns: 5 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
+            recent_to_old_ns: 30 * Nanos::SECOND,
             deposits: DepositTimes::default(),
             setup_timeout_ns: 300 * Nanos::SECOND,
             #[cfg(feature = "planted")]

@@ -139,7 +139,8 @@ impl Scheduler {
             let missing = total - held.get(slot).copied().unwrap_or(0);
             let worker = &self.workers[*slot];
             // Equal costs: the worker that holds less.
-            (worker.wait_ns() + self.transfer_ns(missing), worker.held_bytes, *slot)
+            let is_full = worker.is_full_with(missing);
+            (is_full, worker.wait_ns() + self.transfer_ns(missing), worker.held_bytes, *slot)
         };
         candidates.into_iter().min_by_key(cost)
     }
@@ -258,7 +259,17 @@ impl Scheduler {
         slot: WorkerSlot,
         may_take: fn(&Self, WorkerSlot, u32) -> bool,
     ) -> bool {
-        let Some((source, entry)) = self.first_entry(slot) else { return false };
+        let Some((mut source, mut entry)) = self.first_entry(slot) else { return false };
+        if self.holds_back(slot, entry.task) {
+            // What waits here for its turn may be what makes room.
+            let tasks = &self.tasks;
+            let own = self.workers[slot].queue.peek(|entry| Self::is_entry_valid(tasks, entry));
+            let Some(own) = own.filter(|own| *own != entry) else { return false };
+            if self.holds_back(slot, own.task) {
+                return false;
+            }
+            (source, entry) = (Source::Own, own);
+        }
         if !may_take(self, slot, entry.task) {
             return false;
         }

@@ -53,11 +53,20 @@ struct OpenWait {
     until: Option<Nanos>,
 }
 
+/// What becomes of a retired worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    Stay,
+    Close,
+    /// Its process ends, and another takes its place.
+    Replace,
+}
+
 /// Retiring workers that finish what they run before they close.
 #[derive(Debug)]
 struct Retiring {
     number: WorkerNo,
-    close: bool,
+    afterwards: Afterwards,
     /// Copies of what only it holds are on their way.
     evacuation: Option<u64>,
     /// How often that was tried; what could not be copied is made again where it is needed.
@@ -233,7 +242,8 @@ impl Scheduler {
                 self.describe_worker(slot),
             ));
             numbers.push(self.workers[slot].number);
-            self.retire(slot, retire.close);
+            let afterwards = if retire.close { Afterwards::Close } else { Afterwards::Stay };
+            self.retire(slot, afterwards);
         }
         let condition = if retire.close {
             Condition::Gone { numbers, answer: Value::Map(answer) }
@@ -243,12 +253,12 @@ impl Scheduler {
         self.questions.waits.push(OpenWait { client, request, condition, until: None });
     }
 
-    /// The worker gets nothing new and, when `close`, ends after what it runs.
-    pub(super) fn retire(&mut self, slot: WorkerSlot, close: bool) {
+    /// The worker gets nothing new, gives away what only it holds, and ends after what it runs.
+    pub(super) fn retire(&mut self, slot: WorkerSlot, afterwards: Afterwards) {
         let worker = &mut self.workers[slot];
         worker.end_expected = true;
         let number = worker.number;
-        let retiring = Retiring { number, close, evacuation: None, rounds: 0 };
+        let retiring = Retiring { number, afterwards, evacuation: None, rounds: 0 };
         self.questions.retiring.push(retiring);
         self.stop_using(slot);
     }
@@ -343,8 +353,13 @@ impl Scheduler {
                 self.questions.retiring.push(retiring);
                 continue;
             }
-            if !retiring.close {
-                continue;
+            match retiring.afterwards {
+                Afterwards::Stay => continue,
+                Afterwards::Replace => {
+                    self.ask_for_new_process(slot);
+                    continue;
+                }
+                Afterwards::Close => {}
             }
             let worker = &mut self.workers[slot];
             let name = worker.info.name.clone();

@@ -165,9 +165,9 @@ impl Scheduler {
         words: &[String],
     ) -> Option<Vec<WorkerSlot>> {
         let mut candidates = self.workers.called(words);
-        candidates.retain(|slot| !self.workers[*slot].leaving);
+        candidates.retain(|slot| self.workers[*slot].takes_copies());
         if candidates.is_empty() && !words.is_empty() {
-            let message = format!("none of the workers {words:?} is connected");
+            let message = format!("none of the workers {words:?} is connected and takes results");
             self.answer(client, request, Answer::failed("unknown", message));
             return None;
         }
@@ -186,7 +186,7 @@ impl Scheduler {
     /// Copies what only this worker holds to others; `None`: there is nothing (more) to copy.
     pub(super) fn evacuate(&mut self, slot: WorkerSlot) -> Option<u64> {
         let mut targets: Vec<WorkerSlot> = self.workers.slots().collect();
-        targets.retain(|slot| !self.workers[*slot].leaving);
+        targets.retain(|slot| self.workers[*slot].takes_copies());
         if targets.is_empty() {
             return None;
         }

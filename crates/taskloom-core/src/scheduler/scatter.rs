@@ -133,7 +133,7 @@ impl Scheduler {
 
     fn scatter_targets(&self, plan: &PlanScatter) -> Vec<WorkerSlot> {
         let mut targets = self.workers.called(&plan.workers);
-        targets.retain(|slot| !self.workers[*slot].leaving);
+        targets.retain(|slot| self.workers[*slot].takes_copies());
         targets
     }
 

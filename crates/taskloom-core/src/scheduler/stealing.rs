@@ -49,7 +49,9 @@ impl Scheduler {
                 self.steal_at.get_or_insert(self.now.after(STEAL_CHECK_NS));
                 continue;
             }
-            if best.is_none_or(|other| entry < other) && self.is_worth_moving(entry, victim, thief)
+            if best.is_none_or(|other| entry < other)
+                && self.is_worth_moving(entry, victim, thief)
+                && !self.holds_back(thief, entry.task)
             {
                 best = Some(entry);
             }

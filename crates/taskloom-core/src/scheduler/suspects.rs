@@ -290,6 +290,13 @@ impl Scheduler {
         }
     }
 
+    /// A worker takes no tasks for a while: one that was emptied for a suspect is not waited for.
+    pub(super) fn free_reservation(&mut self, slot: WorkerSlot) {
+        if !self.suspects.is_running {
+            self.forget_reservation(slot);
+        }
+    }
+
     /// A worker is gone.
     pub(super) fn forget_reservation(&mut self, slot: WorkerSlot) {
         if self.suspects.reserved == Some(slot) {

@@ -21,6 +21,7 @@ impl Scheduler {
         self.validate_counts()?;
         self.validate_policies()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
+        self.validate_memory()?;
         self.validate_setups()?;
         self.validate_replication()?;
         self.events.validate()?;

@@ -1,5 +1,6 @@
 //! What the scheduler knows of workers, and of the classes of tasks that they may run.
 
+use super::memory::Unmanaged;
 use super::queue::Queue;
 use super::{Map, Set};
 use taskloom_proto::worker::{Heartbeat, RegisterWorker};
@@ -26,6 +27,7 @@ pub struct WorkerRecord {
     /// When it last got work while idle, or reported an end.
     pub last_progress: Nanos,
     pub metrics: Heartbeat,
+    pub unmanaged: Unmanaged,
     /// Tasks assigned to it, in no order.
     pub processing: Vec<u32>,
     /// Those of `processing` that take or will take a slot (not seceded).
@@ -51,6 +53,10 @@ pub struct WorkerRecord {
     pub leaving: bool,
     /// Makes the calls that come before its first task.
     pub preparing: bool,
+    /// Why it starts nothing, if its memory is short.
+    pub paused: Option<String>,
+    /// Something waits until it has more memory.
+    pub holds_back: bool,
     /// Whether its end was asked for: then nothing that ran there is to blame.
     pub end_expected: bool,
     /// Whether it is in the list of workers that look for work.
@@ -69,6 +75,7 @@ impl WorkerRecord {
             last_seen: now,
             last_progress: now,
             metrics: Heartbeat::default(),
+            unmanaged: Unmanaged::default(),
             processing: Vec::new(),
             active: 0,
             blocked: 0,
@@ -83,6 +90,8 @@ impl WorkerRecord {
             reserved: false,
             leaving: false,
             preparing: false,
+            paused: None,
+            holds_back: false,
             end_expected: false,
             is_spare: false,
             last_action: usize::MAX,
@@ -100,7 +109,12 @@ impl WorkerRecord {
     }
 
     pub fn takes_work(&self) -> bool {
-        !self.reserved && !self.leaving && !self.preparing
+        !self.reserved && !self.leaving && !self.preparing && self.paused.is_none()
+    }
+
+    /// Whether results may be put there.
+    pub fn takes_copies(&self) -> bool {
+        !self.leaving && self.paused.is_none()
     }
 
     /// Whether a user's word for a worker means this one.

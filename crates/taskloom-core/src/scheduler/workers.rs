@@ -10,8 +10,8 @@ use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::Closing;
 use taskloom_proto::worker::{
-    DepMissing, Heartbeat, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt,
-    TaskDone, TaskErred, WorkerToScheduler,
+    DepMissing, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt, TaskDone,
+    TaskErred, WorkerToScheduler,
 };
 use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
 
@@ -80,6 +80,8 @@ impl Scheduler {
             WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),
             WorkerToScheduler::NotAcquired(declined) => self.on_not_acquired(slot, &declined),
             WorkerToScheduler::Stuck(stuck) => self.on_stuck(slot, &stuck),
+            WorkerToScheduler::Memory(news) => self.on_memory_state(slot, news),
+            WorkerToScheduler::Lost(tasks) => self.on_lost(slot, &tasks),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -297,10 +299,6 @@ impl Scheduler {
         } else {
             self.tasks[index].marks |= mark::KEPT;
         }
-    }
-
-    fn on_heartbeat(&mut self, slot: WorkerSlot, heartbeat: Heartbeat) {
-        self.workers[slot].metrics = heartbeat;
     }
 
     pub(super) fn on_worker_left(&mut self, number: WorkerNo) {

@@ -27,6 +27,11 @@ impl Worker {
             self.send(WorkerToScheduler::Fetched(vec![dep.task]));
             return;
         }
+        if self.memory.is_paused() {
+            self.send_declined(dep.task, super::memory::PAUSED);
+            self.forget_if_idle(dep.task);
+            return;
+        }
         if !local.acquired {
             local.acquired = true;
             local.users += 1;

@@ -1,5 +1,6 @@
 //! Values: who made them, who needs them, when they go.
 
+use super::memory::Place;
 use super::planted::Fault;
 use super::{Action, Worker};
 use taskloom_proto::SmallBytes;
@@ -14,24 +15,35 @@ pub(super) struct Data {
     /// goes with the last run that needs it: an inline input, or one that was freed while a run
     /// here still needed it.
     pub(super) reported: bool,
+    pub(super) place: Place,
+    /// Runs that are about to start with it: it stays in memory.
+    pub(super) pins: u16,
+    /// The last run that started with it, or that was started before it came.
+    pub(super) used: u32,
 }
 
 impl Worker {
     /// A value has come, from a run, a peer or a client. Replaces an older one of the task.
     pub(super) fn value_is_here(&mut self, task: TaskId, size_bytes: u64, reported: bool) {
-        let local = self.tasks.entry(task).or_default();
-        let before = local.data.take();
-        self.managed_bytes -= before.as_ref().map_or(0, |d| d.size_bytes);
+        let before = self.tasks.entry(task).or_default().data.take();
+        if let Some(before) = &before {
+            self.managed_bytes -= before.size_bytes;
+            self.forget_place(task, before.place, before.size_bytes);
+        }
         self.managed_bytes = self.managed_bytes.saturating_add(size_bytes);
+        let used = self.memory.clock;
+        let local = self.tasks.entry(task).or_default();
         let is_news = local.acquired && !reported;
-        let reported = reported || local.acquired || before.is_some_and(|d| d.reported);
-        local.data = Some(super::data::Data { size_bytes, reported });
+        let reported = reported || local.acquired || before.as_ref().is_some_and(|d| d.reported);
+        let pins = before.map_or(0, |d| d.pins);
+        local.data = Some(Data { size_bytes, reported, place: Place::Memory, pins, used });
         local.fetch = None;
         self.wake_waiters(task);
         self.void_order(task);
         if is_news {
             self.send(WorkerToScheduler::Fetched(vec![task]));
         }
+        self.check_target();
     }
 
     /// Keeps an encoded value that came inside a message, for the runs that need it.
@@ -52,8 +64,12 @@ impl Worker {
 
     /// One unstarted run less needs the task's value.
     pub(super) fn stop_using(&mut self, task: TaskId) {
+        let clock = self.memory.clock;
         let Some(local) = self.tasks.get_mut(&task) else { return };
         local.users = local.users.saturating_sub(1);
+        if let Some(data) = &mut local.data {
+            data.used = clock;
+        }
         if local.users > 0 {
             // Entries of runs that are gone must not pile up on a task that never comes.
             if local.waiters.len() > 64 && local.waiters.len() / 2 > local.users as usize {
@@ -86,6 +102,7 @@ impl Worker {
     pub(super) fn drop_value(&mut self, task: TaskId) {
         let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.take()) else { return };
         self.managed_bytes -= data.size_bytes;
+        self.forget_place(task, data.place, data.size_bytes);
         self.actions.push(Action::DropValue(task));
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Peer {
     address: String,
     queue: BinaryHeap<Reverse<(Priority, TaskId)>>,
     pub(super) in_flight: Option<Vec<TaskId>>,
+    /// Of the request under way, by the sizes the scheduler told.
+    in_flight_bytes: u64,
     /// Connection failures in a row.
     failures: u32,
     not_before: Nanos,
@@ -187,11 +189,12 @@ impl Worker {
     /// Asks idle peers for what is wanted from them, best priority first.
     pub(super) fn start_fetches(&mut self, now: Nanos) {
         self.fetch_deadline = None;
-        let mut busy = 0;
+        let (mut busy, mut coming_bytes) = (0, 0u64);
         let mut candidates: SmallVec<[(Priority, WorkerNo); 8]> = SmallVec::new();
         for (number, peer) in &mut self.peers {
             if peer.in_flight.is_some() {
                 busy += 1;
+                coming_bytes = coming_bytes.saturating_add(peer.in_flight_bytes);
                 continue;
             }
             while peer
@@ -212,12 +215,17 @@ impl Worker {
         }
         candidates.sort_unstable();
         for (_, peer) in candidates.into_iter().take(self.config.max_peers.saturating_sub(busy)) {
-            self.ask(peer);
+            // What is on its way has no place yet. The next answer brings us here again.
+            if coming_bytes >= self.config.max_coming_bytes {
+                return;
+            }
+            coming_bytes = coming_bytes.saturating_add(self.ask(peer));
         }
     }
 
-    fn ask(&mut self, number: WorkerNo) {
-        let Some(peer) = self.peers.get_mut(&number) else { return };
+    /// Asks one peer; for how many bytes.
+    fn ask(&mut self, number: WorkerNo) -> u64 {
+        let Some(peer) = self.peers.get_mut(&number) else { return 0 };
         let mut tasks = Vec::new();
         let mut bytes = 0u64;
         while let Some(Reverse((_, dep))) = peer.queue.peek().copied() {
@@ -238,11 +246,13 @@ impl Worker {
             tasks.push(dep);
         }
         if tasks.is_empty() {
-            return;
+            return 0;
         }
         peer.in_flight = Some(tasks.clone());
+        peer.in_flight_bytes = bytes;
         let address = peer.address.clone();
         self.actions.push(Action::Fetch { peer: number, address, tasks });
+        bytes
     }
 
     /// A peer answered. The shell has stored the values that came.
@@ -280,6 +290,7 @@ impl Worker {
         for task in asked {
             self.give_up_holder_in_flight(task, peer);
         }
+        self.heed_alarm();
         self.start_fetches(now);
     }
 

@@ -19,6 +19,8 @@ mod acquire;
 mod data;
 mod fetch;
 mod limits;
+mod load;
+mod memory;
 mod planted;
 mod runs;
 mod validate;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use fetch::FetchOutcome;
 pub use limits::Interrupt;
+pub use memory::{MemoryLimits, SpillFailure, Ticket};
 pub use runs::StartedRun;
 
 use foldhash::fast::FixedState;
@@ -70,6 +73,20 @@ pub enum Action {
         attempt: Attempt,
         why: Interrupt,
     },
+    /// Write this value to disk; answered by [`Worker::on_spilled`] or
+    /// [`Worker::on_spill_failed`]. It stays in memory until then.
+    Spill {
+        task: TaskId,
+        ticket: Ticket,
+    },
+    /// Read this value from disk; answered by [`Worker::on_loaded`] or
+    /// [`Worker::on_load_failed`].
+    Unspill {
+        task: TaskId,
+        ticket: Ticket,
+    },
+    /// Give memory that is free back to the system.
+    TrimMemory,
     /// Ask a peer; answered by [`Worker::on_fetch_done`] or [`Worker::on_fetch_failed`].
     Fetch {
         peer: WorkerNo,
@@ -78,23 +95,45 @@ pub enum Action {
     },
 }
 
-/// Limits of fetching.
+/// Limits of fetching and of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// Peers asked at the same time.
     pub max_peers: usize,
     /// Bytes asked of one peer at a time, by the sizes the scheduler told; at least one value.
     pub max_fetch_bytes: u64,
+    /// Bytes on their way from all peers; more is asked for while there are fewer.
+    pub max_coming_bytes: u64,
+    pub memory: MemoryLimits,
     /// A rule that is broken on purpose.
     #[cfg(feature = "planted")]
     pub planted: Option<planted::Fault>,
 }
 
+impl Config {
+    /// The usual limits for a worker with so much memory: a tenth of it is for what is on its way.
+    #[must_use]
+    pub fn with_memory(memory: MemoryLimits) -> Self {
+        let plain = Self { memory, ..Self::default() };
+        match memory.limit_bytes / 10 {
+            0 => plain,
+            tenth => Self {
+                max_fetch_bytes: plain.max_fetch_bytes.min(tenth),
+                max_coming_bytes: tenth,
+                ..plain
+            },
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
+        let max_fetch_bytes = 50 * 1024 * 1024;
         Self {
             max_peers: 50,
-            max_fetch_bytes: 50 * 1024 * 1024,
+            max_fetch_bytes,
+            max_coming_bytes: u64::MAX,
+            memory: MemoryLimits::default(),
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -125,6 +164,7 @@ pub struct Worker {
     peers: Map<WorkerNo, fetch::Peer>,
     fetch_deadline: Option<Nanos>,
     limits: limits::Limits,
+    memory: memory::Memory,
     last_serial: u64,
     managed_bytes: u64,
     actions: Vec<Action>,
@@ -182,6 +222,7 @@ impl Worker {
             peers: Map::default(),
             fetch_deadline: None,
             limits: limits::Limits::default(),
+            memory: memory::Memory::new(config.memory),
             last_serial: 0,
             managed_bytes: 0,
             actions: Vec::new(),
@@ -203,7 +244,7 @@ impl Worker {
         self.ready_coroutines.live
     }
 
-    /// Bytes of all values here, as reported by those who made them.
+    /// Bytes of all values here, on disk too, as reported by those who made them.
     #[must_use]
     pub fn managed_bytes(&self) -> u64 {
         self.managed_bytes

@@ -28,6 +28,10 @@ pub(super) struct Run {
 pub(super) enum RunState {
     /// For this many inputs.
     Waiting(u32),
+    /// For its turn to have inputs read from disk.
+    OnDisk,
+    /// For this many inputs to be read from disk.
+    Loading(u32),
     Ready,
     Executing,
     /// Executing outside a slot.
@@ -64,7 +68,7 @@ pub struct StartedRun {
 }
 
 impl Run {
-    fn has_started(&self) -> bool {
+    pub(super) fn has_started(&self) -> bool {
         matches!(self.state, RunState::Executing | RunState::Seceded)
     }
 }
@@ -90,6 +94,10 @@ impl Worker {
         }
         for (task, serial, priority, deps) in late {
             self.bind_deps(task, serial, priority, deps);
+        }
+        if self.memory.is_paused() {
+            // The scheduler did not know yet.
+            self.give_back_queue();
         }
         self.start_fetches(now);
     }
@@ -151,7 +159,7 @@ impl Worker {
         self.tasks.entry(task).or_default().run = Some(run);
     }
 
-    fn queue_of(&mut self, flags: u8) -> &mut ReadyQueue {
+    pub(super) fn queue_of(&mut self, flags: u8) -> &mut ReadyQueue {
         if flags & TaskSpec::COROUTINE == 0 { &mut self.ready } else { &mut self.ready_coroutines }
     }
 
@@ -191,15 +199,25 @@ impl Worker {
     /// Changes how many inputs a waiting run lacks; without any it is ready.
     fn count_missing(&mut self, task: TaskId, change: i32) {
         let Some(run) = self.tasks.get_mut(&task).and_then(|t| t.run.as_mut()) else { return };
-        let RunState::Waiting(missing) = &mut run.state else { return };
-        *missing = missing.saturating_add_signed(change);
-        if *missing == 0 {
-            self.make_ready(task);
+        match &mut run.state {
+            RunState::Waiting(missing) => {
+                *missing = missing.saturating_add_signed(change);
+                if *missing == 0 {
+                    self.inputs_are_here(task);
+                }
+            }
+            RunState::Loading(missing) => {
+                *missing = missing.saturating_add_signed(change);
+                if *missing == 0 {
+                    self.make_ready(task);
+                }
+            }
+            RunState::OnDisk | RunState::Ready | RunState::Executing | RunState::Seceded => {}
         }
     }
 
-    /// `waiting -> ready`.
-    fn make_ready(&mut self, task: TaskId) {
+    /// `waiting -> ready`, or `loading -> ready`.
+    pub(super) fn make_ready(&mut self, task: TaskId) {
         let Some(run) = self.tasks.get_mut(&task).and_then(|t| t.run.as_mut()) else { return };
         let Some(call) = &run.call else { return };
         run.state = RunState::Ready;
@@ -222,14 +240,22 @@ impl Worker {
     /// Starts the best ready run. The shell reads the values of its inputs before it drains the
     /// actions, which may drop those that only this run needed.
     pub fn next_ready(&mut self, now: Nanos) -> Option<StartedRun> {
-        let (task, serial) = Self::pop(&self.tasks, &mut self.ready)?;
-        self.start(now, task, serial)
+        loop {
+            let (task, serial) = Self::pop(&self.tasks, &mut self.ready)?;
+            if !self.puts_off(task) {
+                return self.start(now, task, serial);
+            }
+        }
     }
 
     /// As [`Worker::next_ready`], for runs that go to the event loop.
     pub fn next_ready_coroutine(&mut self, now: Nanos) -> Option<StartedRun> {
-        let (task, serial) = Self::pop(&self.tasks, &mut self.ready_coroutines)?;
-        self.start(now, task, serial)
+        loop {
+            let (task, serial) = Self::pop(&self.tasks, &mut self.ready_coroutines)?;
+            if !self.puts_off(task) {
+                return self.start(now, task, serial);
+            }
+        }
     }
 
     /// What the next run is expected to take, in us: 0 when unknown, `None` when there is none.
@@ -263,6 +289,8 @@ impl Worker {
         let has_resources = call.flags & TaskSpec::RESOURCES != 0;
         let running = Running { started: now, abandoned: false, has_resources };
         self.running.insert((task, attempt), running);
+        self.memory.clock = self.memory.clock.wrapping_add(1);
+        self.release_load(serial, &call.deps);
         for dep in &call.deps {
             self.stop_using(*dep);
         }
@@ -296,6 +324,7 @@ impl Worker {
         if run.state == RunState::Ready {
             self.queue_of(call.flags).live -= 1;
         }
+        self.release_load(run.serial, &call.deps);
         for dep in call.deps {
             self.stop_using(dep);
         }
@@ -340,6 +369,7 @@ impl Worker {
             return false;
         }
         self.value_is_here(task, size_bytes, true);
+        self.heed_alarm();
         true
     }
 

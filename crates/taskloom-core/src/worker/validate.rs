@@ -40,6 +40,7 @@ impl Worker {
         if self.limits.runs().any(|run| !self.running.contains_key(&run)) {
             return Err("a limit of a run that has ended".into());
         }
+        self.validate_memory()?;
         if managed != self.managed_bytes {
             return Err(format!("managed bytes {} but sum {managed}", self.managed_bytes));
         }
@@ -83,6 +84,20 @@ impl Worker {
                     if !waits {
                         return fail("will not be told when its input comes");
                     }
+                }
+            }
+            RunState::OnDisk if missing() > 0 => {
+                return fail("waits for the disk without all inputs");
+            }
+            RunState::OnDisk => {}
+            RunState::Loading(count) => {
+                let deps = run.call.iter().flat_map(|call| &call.deps);
+                let is_away = |dep: &&TaskId| {
+                    let data = self.tasks.get(*dep).and_then(|t| t.data.as_ref());
+                    data.is_some_and(|data| !data.place.is_in_memory())
+                };
+                if count == 0 || count as usize != deps.filter(is_away).count() {
+                    return fail("waits for another number of inputs than are on disk");
                 }
             }
             RunState::Ready if missing() > 0 => return fail("ready without all inputs"),

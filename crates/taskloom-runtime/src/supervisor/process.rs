@@ -1,9 +1,9 @@
 //! One child process: started with its environment, its standard error passed on and remembered,
 //! its end classified.
 
-use super::SupervisorConfig;
 use super::oom::OomKills;
 use super::watch::Command;
+use super::{SupervisorConfig, memory};
 use crate::executing::{EXECUTING_FILE, ExecutingTable, Progress, SUPERVISOR_PID};
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -45,6 +45,8 @@ pub(super) struct Process {
     pub(super) started: Instant,
     tail: Arc<Tail>,
     oom_before: OomKills,
+    /// Why it was ended, if it was for its size.
+    outgrown: Option<String>,
 }
 
 impl Process {
@@ -67,7 +69,8 @@ impl Process {
             let _ = child.wait();
             return Err(error);
         }
-        Ok(Self { child, table, started: Instant::now(), tail, oom_before })
+        let started = Instant::now();
+        Ok(Self { child, table, started, tail, oom_before, outgrown: None })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -83,6 +86,17 @@ impl Process {
         }
     }
 
+    /// Ends the process if it occupies more than so many bytes.
+    pub(super) fn end_if_outgrown(&mut self, terminate_bytes: u64) {
+        let resident_bytes = memory::resident_bytes(self.pid());
+        if let Some(bytes) = resident_bytes.filter(|bytes| *bytes > terminate_bytes)
+            && self.outgrown.is_none()
+        {
+            self.outgrown = Some(memory::explanation(bytes, terminate_bytes));
+            self.signal(Signal::KILL);
+        }
+    }
+
     pub(super) fn progress(&self) -> Progress {
         self.table.as_ref().map_or(Progress::Starting, |table| table.progress())
     }
@@ -93,13 +107,18 @@ impl Process {
         self.tail.wait_for_end(TAIL_TIME);
         let kind = match status {
             _ if requested => ExitKind::Requested,
+            _ if self.outgrown.is_some() => ExitKind::OutOfMemory,
             Ok(status) => kind(status, self.oom_before),
             // Somebody else in this process reaped it.
             Err(_) => ExitKind::Unknown,
         };
         Ended {
             pid: self.child.id(),
-            reason: ExitReason { kind, stderr_tail: self.tail.text() },
+            reason: ExitReason {
+                kind,
+                stderr_tail: self.tail.text(),
+                detail: self.outgrown.take().unwrap_or_default(),
+            },
             executing: self.table.as_ref().map(|table| table.read_all()).unwrap_or_default(),
             progress: self.progress(),
             lived: self.started.elapsed(),
@@ -176,7 +195,7 @@ fn watch_end(child: &Child, run: u64, commands: Sender<Command>) -> io::Result<(
     spawn_small("taskloom-wait", wait)
 }
 
-fn spawn_small(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn spawn_small(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(run).map(drop)
 }
 

@@ -1,9 +1,10 @@
 //! The supervisor's thread: commands and ends of processes in, starts, signals and reports out.
 
-use super::process::{Ended, Process};
+use super::process::{Ended, Process, spawn_small};
 use super::{Board, Inbox, ProcessInfo, ProcessStatus, SupervisorConfig};
 use crate::executing::{ExecutingTable, Progress};
 use crate::link::Link;
+use crate::worker::spill::directory;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(super) enum Command {
 
 /// A process that lived this long has started well, whatever it says.
 const WELL_STARTED: Duration = Duration::from_secs(10);
+/// How often workers are measured.
+const MEMORY_CHECK: Duration = Duration::from_millis(100);
 /// What a shell says about a program that cannot be started.
 const NOT_FOUND: ExitKind = ExitKind::Exited(127);
 /// Ends in a row, each soon after the start, that are answered without a pause.
@@ -87,6 +90,8 @@ pub(super) struct Watch {
     /// Whether a worker was ever asked for.
     used: bool,
     stopping: bool,
+    /// When workers are measured next, if they are.
+    memory_check: Option<Instant>,
 }
 
 impl Watch {
@@ -100,6 +105,7 @@ impl Watch {
             last_run: 0,
             used: false,
             stopping: false,
+            memory_check: None,
         }
     }
 
@@ -121,6 +127,7 @@ impl Watch {
             if self.used && !swept {
                 // After the first workers were started: nobody waits for this.
                 runtime_dir::sweep();
+                self.sweep_scratch();
                 swept = true;
             }
         }
@@ -141,10 +148,11 @@ impl Watch {
             State::Pausing(at) => Some(*at),
             State::Ended | State::Failed => None,
         };
-        self.wards.values().filter_map(deadline).min()
+        self.wards.values().filter_map(deadline).chain(self.memory_check).min()
     }
 
     fn on_deadlines(&mut self, now: Instant) {
+        self.check_memory(now);
         let mut due = Vec::new();
         for (name, ward) in &mut self.wards {
             match &mut ward.state {
@@ -157,6 +165,28 @@ impl Watch {
             }
         }
         due.iter().for_each(|name| self.start(name));
+    }
+
+    /// Ends workers that outgrew their memory.
+    fn check_memory(&mut self, now: Instant) {
+        let terminate_bytes = self.config.terminate_bytes;
+        if terminate_bytes == 0 || self.memory_check.is_some_and(|at| at > now) {
+            return;
+        }
+        self.memory_check = None;
+        for ward in self.wards.values_mut() {
+            if let State::Running { process, .. } = &mut ward.state {
+                process.end_if_outgrown(terminate_bytes);
+                self.memory_check = Some(now + MEMORY_CHECK);
+            }
+        }
+    }
+
+    /// Removes what dead workers left on disk.
+    fn sweep_scratch(&self) {
+        let base = directory::base_directory(&self.config.local_directory);
+        // Removing much data takes a while; nobody waits for it.
+        let _ = spawn_small("taskloom-sweep", move || directory::sweep(&base));
     }
 
     fn apply(&mut self, command: Command) {
@@ -237,7 +267,8 @@ impl Watch {
             }
             Err(error) => {
                 let stderr_tail = format!("cannot start {:?}: {error}", self.config.command);
-                ward.last_exit = Some(ExitReason { kind: NOT_FOUND, stderr_tail });
+                let reason = ExitReason { kind: NOT_FOUND, stderr_tail, ..ExitReason::default() };
+                ward.last_exit = Some(reason);
                 self.retry_start(name);
             }
         }
@@ -291,6 +322,7 @@ impl Watch {
         };
         let ended = process.end(order != Order::Run);
         ward.last_exit = Some(ended.reason.clone());
+        self.sweep_scratch();
         self.decide(&name, &ended, order);
         self.report(&name, ended);
     }

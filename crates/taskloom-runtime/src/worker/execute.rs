@@ -153,13 +153,14 @@ impl<O: LocalObject> WorkerShell<O> {
     /// Settles, wakes who has to do something, and releases the lock. Whether settling left
     /// something in the outbox that must not wait, such as an error.
     pub(super) fn release(&self, mut state: MutexGuard<'_, State<O>>, now: Nanos) -> bool {
-        let effects = state.settle(now);
+        let mut effects = state.settle(now);
         let urgent = state.outbox.is_urgent();
         self.wake_rejoining(&state);
         self.wake_executors(&state);
         self.wake_for_coroutines(&state);
         let deadline = state.core.next_deadline();
         drop(state);
+        self.move_values(&mut effects);
         self.run_fetches(effects.fetches);
         effects.jobs.into_iter().for_each(|job| self.jobs.push(job));
         if !effects.ended.is_empty() {

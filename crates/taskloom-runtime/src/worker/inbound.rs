@@ -2,7 +2,7 @@
 //! threads, none of which may wait for the tasks' language.
 
 use super::WorkerShell;
-use super::jobs::{Job, Serve};
+use super::jobs::Job;
 use super::state::{Fetch, Phase, State};
 use super::values::{LocalObject, Servable, Value};
 use crate::data::{
@@ -45,6 +45,7 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         kept.iter().for_each(|snapshot| self.actors.on_kept(snapshot.actor, snapshot.number));
         if let Some(welcome) = registered {
             self.start_heartbeat(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
+            self.start_memory_monitor();
         }
         self.flush_if_urgent();
         if let Some(reason) = closing {
@@ -162,21 +163,7 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
         let find = |task: TaskId| (task, state.values.get(&task).map(Value::servable));
         let items: Vec<_> = tasks.into_iter().map(find).collect();
         drop(state);
-        // What pays to be put into shared memory first is copied, which the IO thread must not do.
-        let wants_copy =
-            |segments: &Vec<Bytes>| reply.maps_memory() && self.memory().would_share(segments);
-        let in_bytes = |servable: &Servable<O>| match servable {
-            Servable::Encoded(segments) => !wants_copy(segments),
-            Servable::Failed(_) => true,
-            Servable::Object(_) | Servable::Received(_) => false,
-        };
-        if items.iter().all(|(_, servable)| servable.as_ref().is_none_or(in_bytes)) {
-            let answer = |(task, servable)| stored_item(task, servable);
-            reply.reply(items.into_iter().map(answer).collect());
-            return;
-        }
-        self.to_serialize.push(Serve { items, reply });
-        self.jobs.push(Job::StartSerializer);
+        self.serve(items, reply);
     }
 
     fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier) {
@@ -202,10 +189,11 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
 }
 
 /// The answer about a value that needs no work.
-fn stored_item<O>(task: TaskId, servable: Option<Servable<O>>) -> StoredItem {
+pub(super) fn stored_item<O>(task: TaskId, servable: Option<Servable<O>>) -> StoredItem {
     let value = match servable {
         Some(Servable::Encoded(segments)) => StoredValue::Here(segments),
         Some(Servable::Failed(error)) => StoredValue::Failed(error),
+        Some(Servable::OnDisk(_)) => StoredValue::Later,
         Some(Servable::Object(_) | Servable::Received(_)) => {
             StoredValue::Failed(ErrorInfo::default())
         }

@@ -2,7 +2,7 @@
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use taskloom_core::worker::Interrupt;
+use taskloom_core::worker::{Interrupt, Ticket};
 use taskloom_proto::worker::RunCall;
 use taskloom_types::{Attempt, TaskId};
 
@@ -25,6 +25,10 @@ pub enum Job {
     StartActorThread,
     /// Objects wait to be dropped: [`super::WorkerShell::take_garbage`].
     CollectGarbage,
+    /// Memory is short: look for circles of objects that nobody needs.
+    CollectCycles,
+    /// Values wait in the encoder's queue and it is not known whether a thread serves it.
+    StartEncoder,
     /// Values wait in the serializer's queue and it is not known whether a thread serves it.
     StartSerializer,
 }
@@ -33,6 +37,14 @@ pub enum Job {
 pub struct Serve<O> {
     pub items: Vec<(TaskId, Option<Servable<O>>)>,
     pub reply: FetchReplier,
+}
+
+/// A value on its way to disk that is not encoded yet: answered by
+/// [`super::WorkerShell::spill_encoded`] or [`super::WorkerShell::spill_refused`].
+pub struct Encode<O> {
+    pub task: TaskId,
+    pub ticket: Ticket,
+    pub value: Servable<O>,
 }
 
 /// A queue between threads that ends.

@@ -7,20 +7,24 @@
 //! - [`values`]: what is here, as objects or as bytes; [`exports`]: copies in shared memory.
 //! - [`slots`], [`outbox`], [`jobs`]: who may run, what is to be sent, what needs the language.
 //! - [`logs`]: what tasks write.
+//! - [`memory`], [`disk`], [`spill`]: values that move to disk and back.
 //!
 //! The shell does not know which language tasks are written in: objects are a type parameter.
 //! No lock is held while a thread waits for the language, so heartbeats and data are served
 //! while a task holds it.
 
 mod actors;
+mod disk;
 mod execute;
 mod exports;
 mod inbound;
 mod jobs;
 mod logs;
+mod memory;
 mod outbox;
 mod process;
 mod slots;
+pub mod spill;
 mod state;
 mod values;
 
@@ -29,7 +33,8 @@ mod tests;
 
 pub use actors::{ActorTurn, Actors, LiveActor, Turn, TurnEnd};
 pub use execute::{Next, Seat, Seceded};
-pub use jobs::{Job, JobQueue, Serve};
+pub use jobs::{Encode, Job, JobQueue, Serve};
+pub use memory::MemoryOptions;
 pub use state::{End, Execution, Outcome, Phase};
 pub use taskloom_core::worker::StartedRun;
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};
@@ -41,6 +46,8 @@ use crate::scheduler::SchedulerHandle;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use process::CpuMeter;
+use spill::SpillStore;
+use spill::directory::base_directory;
 use state::State;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -60,6 +67,7 @@ pub struct WorkerConfig {
     pub nthreads: usize,
     /// In bytes; 0 means no limit.
     pub memory_limit: u64,
+    pub memory: MemoryOptions,
     pub resources: Resources,
     pub local_directory: String,
     /// Where to serve data, such as `tcp://127.0.0.1:0`.
@@ -119,6 +127,11 @@ pub struct WorkerShell<O: LocalObject> {
     jobs: JobQueue<Job>,
     logs: logs::TaskLogs,
     to_serialize: JobQueue<Serve<O>>,
+    to_encode: JobQueue<Encode<O>>,
+    disk: disk::Disk<O>,
+    memory_monitor: Mutex<Option<Timer>>,
+    /// Why nothing can go to disk; empty if it can.
+    spill_error: Mutex<String>,
     actors: Arc<Actors<O>>,
     on_closed: Mutex<Option<OnClosed>>,
 }
@@ -133,10 +146,11 @@ impl<O: LocalObject> WorkerShell<O> {
             peers: DataClient::new(io.clone(), token.clone()),
             io,
             token,
-            state: Mutex::new(State::new(
-                config.nthreads.max(1),
-                config.memory_limit,
-                actors.clone(),
+            state: Mutex::new(State::new(&config, actors.clone())),
+            disk: disk::Disk::new(SpillStore::new(
+                base_directory(&config.local_directory),
+                config.name.clone(),
+                config.memory.max_spill,
             )),
             config,
             work_is_here: Condvar::new(),
@@ -151,6 +165,9 @@ impl<O: LocalObject> WorkerShell<O> {
             jobs: JobQueue::default(),
             logs: logs::TaskLogs::default(),
             to_serialize: JobQueue::default(),
+            to_encode: JobQueue::default(),
+            memory_monitor: Mutex::new(None),
+            spill_error: Mutex::default(),
             actors,
             on_closed: Mutex::new(None),
         })
@@ -173,7 +190,7 @@ impl<O: LocalObject> WorkerShell<O> {
             SchedulerAt::ThisProcess(handle) => (handle.connect_worker(sink), handle.epoch()),
         };
         let link = self.link.get_or_init(|| link);
-        if let Err(error) = self.serve(epoch) {
+        if let Err(error) = self.serve_data(epoch) {
             link.close();
             return Err(error.into());
         }
@@ -182,7 +199,7 @@ impl<O: LocalObject> WorkerShell<O> {
         Ok(())
     }
 
-    fn serve(self: &Arc<Self>, epoch: u64) -> Result<(), ListenError> {
+    fn serve_data(self: &Arc<Self>, epoch: u64) -> Result<(), ListenError> {
         let allow_insecure_network = self.config.allow_insecure_network;
         let options = ListenOptions { allow_insecure_network };
         let store: Arc<dyn DataStore> = self.clone();
@@ -251,6 +268,12 @@ impl<O: LocalObject> WorkerShell<O> {
     #[must_use]
     pub fn now(&self) -> Nanos {
         Nanos(self.origin.elapsed().as_nanos() as u64)
+    }
+
+    /// Whether nothing starts here, since memory is short.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.state.lock().core.is_paused()
     }
 
     /// Executor threads that were started and have not ended.
@@ -360,6 +383,7 @@ impl<O: LocalObject> WorkerShell<O> {
 
     fn send_heartbeat(&self, cpu_percent: f64) {
         let resident_bytes = process::resident_bytes();
+        let (disk_bytes, spill_error) = self.disk_state();
         let now = self.now();
         let mut state = self.state.lock();
         let in_us = |since: Nanos| now.since(since) / Nanos::MICROSECOND;
@@ -369,6 +393,10 @@ impl<O: LocalObject> WorkerShell<O> {
             managed_bytes: state.core.managed_bytes(),
             resident_bytes,
             cpu_percent,
+            spilled_bytes: state.core.spilled_bytes(),
+            disk_bytes,
+            unspillable_bytes: state.core.unspillable_bytes(),
+            spill_error,
         };
         state.outbox.push(WorkerToScheduler::Heartbeat(heartbeat));
         if !state.garbage.is_empty() {
@@ -400,8 +428,10 @@ impl<O: LocalObject> WorkerShell<O> {
             }
             state.phase = Phase::Closed(End { reason: reason.to_string(), in_order });
         }
-        if let Some(timer) = self.heartbeat.lock().take() {
-            timer.cancel();
+        for timer in [&self.heartbeat, &self.memory_monitor] {
+            if let Some(timer) = timer.lock().take() {
+                timer.cancel();
+            }
         }
         if let Some(link) = self.link.get() {
             link.close();
@@ -413,6 +443,7 @@ impl<O: LocalObject> WorkerShell<O> {
         // Requests of peers are answered by being dropped; objects in them are not: the queue's
         // threads take those.
         self.jobs.end();
+        drop(self.disk.end());
         let callback = self.on_closed.lock().take();
         if let Some(callback) = callback {
             callback(reason);
@@ -456,6 +487,7 @@ impl<O: LocalObject> WorkerShell<O> {
     #[must_use]
     pub fn take_values(&self) -> Vec<Value<O>> {
         drop(self.to_serialize.end());
+        drop(self.to_encode.end());
         let mut state = self.state.lock();
         let mut values = std::mem::take(&mut state.garbage);
         values.extend(std::mem::take(&mut state.values).into_values());

@@ -1,17 +1,19 @@
 //! What the worker's one lock guards, and how actions of the rules are carried out on it.
 
+use super::WorkerConfig;
 use super::actors::{Actors, Ended};
+use super::disk;
 use super::exports::Exports;
-use super::jobs::{Job, JobQueue};
+use super::jobs::{Encode, Job, JobQueue};
 use super::outbox::Outbox;
 use super::slots::Slots;
-use super::values::{LocalObject, Value};
+use super::values::{LocalObject, Servable, Value};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
-use taskloom_core::worker::{Action, Config, StartedRun, Worker};
+use taskloom_core::worker::{Action, Config, SpillFailure, StartedRun, Ticket, Worker};
 use taskloom_proto::actor::ActorLife;
 use taskloom_proto::worker::{TaskDone, WorkerFunction};
 use taskloom_proto::{ErrorInfo, SmallBytes};
@@ -88,18 +90,32 @@ pub(super) struct State<O> {
     /// Runs that hold a slot; as many as slots at most.
     in_slots: Vec<(TaskId, Attempt)>,
     actions: Vec<Action>,
-    effects: Effects,
+    effects: Effects<O>,
 }
 
 /// What remains to be done without the lock.
-#[derive(Default)]
-pub(super) struct Effects {
+pub(super) struct Effects<O> {
     pub(super) fetches: Vec<Fetch>,
     /// Actors whose callers hear of their end when these are dropped. Their objects are among the
     /// garbage too.
     pub(super) ended: Vec<Ended>,
     /// Jobs for the service thread.
     pub(super) jobs: Vec<Job>,
+    /// Values on their way to disk that are to be encoded first.
+    pub(super) encodes: Vec<Encode<O>>,
+    pub(super) disk: Vec<disk::Job<O>>,
+}
+
+impl<O> Default for Effects<O> {
+    fn default() -> Self {
+        Self {
+            fetches: Vec::new(),
+            ended: Vec::new(),
+            jobs: Vec::new(),
+            encodes: Vec::new(),
+            disk: Vec::new(),
+        }
+    }
 }
 
 /// A request to a peer, to be made without the lock.
@@ -110,18 +126,19 @@ pub(super) struct Fetch {
 }
 
 impl<O: LocalObject> State<O> {
-    pub(super) fn new(slots: usize, memory_limit: u64, actors: Arc<Actors<O>>) -> Self {
+    pub(super) fn new(config: &WorkerConfig, actors: Arc<Actors<O>>) -> Self {
+        let memory = config.memory.limits(config.memory_limit);
         Self {
-            core: Worker::new(Config::default()),
+            core: Worker::new(Config::with_memory(memory)),
             values: Map::default(),
             functions: Map::default(),
             forgotten: Vec::new(),
             outbox: Outbox::default(),
-            slots: Slots::new(slots),
+            slots: Slots::new(config.nthreads.max(1)),
             garbage: Vec::new(),
             phase: Phase::Starting,
             actors,
-            exports: Exports::new(memory_limit),
+            exports: Exports::new(config.memory_limit),
             tick_armed: false,
             in_slots: Vec::new(),
             actions: Vec::new(),
@@ -134,8 +151,8 @@ impl<O: LocalObject> State<O> {
     }
 
     /// Carries out what the rules asked for. Call before the lock is released.
-    pub(super) fn settle(&mut self, now: Nanos) -> Effects {
-        if self.core.has_actions() {
+    pub(super) fn settle(&mut self, now: Nanos) -> Effects<O> {
+        while self.core.has_actions() {
             let mut actions = std::mem::take(&mut self.actions);
             self.core.drain_actions(&mut actions);
             for action in actions.drain(..) {
@@ -183,9 +200,37 @@ impl<O: LocalObject> State<O> {
             Action::Interrupt { task, attempt, why } => {
                 self.effects.jobs.push(Job::Interrupt(task, attempt, why));
             }
+            Action::Spill { task, ticket } => self.spill(now, task, ticket),
+            Action::Unspill { task, ticket } => self.unspill(now, task, ticket),
+            Action::TrimMemory => self.effects.disk.push(disk::Job::Trim),
             Action::Fetch { peer, address, tasks } => {
                 self.effects.fetches.push(Fetch { peer, address, tasks });
             }
+        }
+    }
+
+    fn spill(&mut self, now: Nanos, task: TaskId, ticket: Ticket) {
+        match self.values.get(&task).map(Value::servable) {
+            Some(Servable::Encoded(segments)) => {
+                self.effects.disk.push(disk::Job::Write { task, ticket, segments });
+            }
+            Some(value @ (Servable::Object(_) | Servable::Received(_))) => {
+                self.effects.encodes.push(Encode { task, ticket, value });
+            }
+            // Nothing is here that could be written.
+            Some(Servable::Failed(_) | Servable::OnDisk(_)) | None => {
+                self.core.on_spill_failed(now, task, ticket, SpillFailure::Unpicklable);
+            }
+        }
+    }
+
+    fn unspill(&mut self, now: Nanos, task: TaskId, ticket: Ticket) {
+        match self.values.get(&task) {
+            Some(Value::Spilled(file)) => {
+                let file = file.clone();
+                self.effects.disk.push(disk::Job::Read { task, ticket, file });
+            }
+            _ => self.core.on_load_failed(now, task, ticket),
         }
     }
 
@@ -222,7 +267,10 @@ impl<O: LocalObject> State<O> {
     }
 
     pub(super) fn discard(&mut self, value: Value<O>) {
-        if value.holds_object() {
+        if let Value::Spilled(file) = value {
+            // To remove a large file takes a while.
+            self.effects.disk.push(disk::Job::Remove(file));
+        } else if value.holds_object() {
             self.garbage.push(value);
         }
     }

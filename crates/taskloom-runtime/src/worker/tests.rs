@@ -68,6 +68,7 @@ impl TestWorker {
             name: number.to_string(),
             nthreads,
             memory_limit: 0,
+            memory: MemoryOptions::default(),
             resources: Resources::default(),
             local_directory: String::new(),
             listen: "tcp://127.0.0.1:0".into(),
@@ -79,7 +80,7 @@ impl TestWorker {
         let shell = WorkerShell::new(config, IoThread::global().unwrap(), Token::new("secret"));
         let link = Arc::new(Recorder::default());
         assert!(shell.link.set(link.clone()).is_ok());
-        shell.serve(1).unwrap();
+        shell.serve_data(1).unwrap();
         let worker = Self { shell, link };
         let welcome = Registered { worker: WorkerNo(number), heartbeat_ms: 60_000 };
         worker.deliver([SchedulerToWorker::Registered(welcome)]);
@@ -151,6 +152,7 @@ fn number_of(value: &Value<Number>) -> u64 {
                 Use::Failed(error) => panic!("{error:?}"),
             }
         },
+        Value::Spilled(_) => panic!("a task got an input that is on disk"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values that are here: as objects of the language, as bytes, or both.
 
+use super::spill::SpilledValue;
 use crate::data::is_shared;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -24,6 +25,8 @@ pub enum Value<O> {
     Scalar(SmallBytes),
     /// Came from elsewhere.
     Received(Arc<Received<O>>),
+    /// On disk.
+    Spilled(Arc<SpilledValue>),
 }
 
 /// How a value can be had in bytes.
@@ -35,6 +38,7 @@ pub enum Servable<O> {
     Object(O),
     /// Is being decoded right now: wait, then see.
     Received(Arc<Received<O>>),
+    OnDisk(Arc<SpilledValue>),
 }
 
 impl<O: LocalObject> Value<O> {
@@ -48,7 +52,7 @@ impl<O: LocalObject> Value<O> {
     pub fn holds_object(&self) -> bool {
         match self {
             Self::Object { .. } => true,
-            Self::Scalar(_) => false,
+            Self::Scalar(_) | Self::Spilled(_) => false,
             Self::Received(received) => {
                 !matches!(*received.state.lock(), Decoding::Encoded(_) | Decoding::Failed(_))
             }
@@ -63,7 +67,7 @@ impl<O: LocalObject> Value<O> {
             Self::Object { encoded: Some(segments), .. } => {
                 small_segment(segments).map(SmallBytes::from)
             }
-            Self::Object { .. } => None,
+            Self::Object { .. } | Self::Spilled(_) => None,
             Self::Received(received) => match &*received.state.lock() {
                 Decoding::Encoded(segments) | Decoding::Decoded(_, Some(segments)) => {
                     small_segment(segments).map(SmallBytes::from)
@@ -80,6 +84,7 @@ impl<O: LocalObject> Value<O> {
             Self::Object { encoded: Some(segments), .. } => Servable::Encoded(segments.clone()),
             Self::Object { object, .. } => Servable::Object(object.clone()),
             Self::Received(received) => Received::servable(received),
+            Self::Spilled(file) => Servable::OnDisk(file.clone()),
         }
     }
 }

@@ -310,7 +310,11 @@ impl Nonsense {
         SupervisorToScheduler::WorkerExited(WorkerExited {
             name: format!("worker-{}", self.below(5)),
             pid: 0,
-            reason: ExitReason { kind: ExitKind::Signalled(11), stderr_tail: String::new() },
+            reason: ExitReason {
+                kind: ExitKind::Signalled(11),
+                stderr_tail: String::new(),
+                ..ExitReason::default()
+            },
             executing: self.list(|n| (n.task(), n.below(4) as u32)),
             restarting: true,
         })

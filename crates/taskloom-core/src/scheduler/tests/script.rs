@@ -604,7 +604,7 @@ impl Script {
         let exited = WorkerExited {
             name: worker.into(),
             pid: 7,
-            reason: ExitReason { kind, stderr_tail: "last words".into() },
+            reason: ExitReason { kind, stderr_tail: "last words".into(), ..ExitReason::default() },
             executing,
             restarting: true,
         };

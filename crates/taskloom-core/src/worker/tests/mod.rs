@@ -3,6 +3,7 @@
 mod acquire;
 mod history;
 mod limits;
+mod memory;
 mod random;
 mod transitions;
 
@@ -76,7 +77,12 @@ impl Sent {
 
 impl Script {
     fn new() -> Self {
-        let mut worker = Worker::new(Config { max_peers: 50, max_fetch_bytes: 100 });
+        Self::with(MemoryLimits::default())
+    }
+
+    fn with(memory: MemoryLimits) -> Self {
+        let config = Config { max_fetch_bytes: 100, memory, ..Config::default() };
+        let mut worker = Worker::new(config);
         worker.on_peer(ALICE, "alice".into());
         worker.on_peer(BOB, "bob".into());
         Self { worker, now: Nanos(0) }

@@ -26,6 +26,9 @@ enum Event {
     Acquire(u32, u8),
     Tick(u64),
     Interrupt(usize, u8),
+    Measure(u64),
+    Disk(usize, u8),
+    Unreadable(u32),
 }
 
 const TASKS: u32 = 7;
@@ -55,6 +58,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any_task.prop_map(Event::Stored),
         1 => (0..2_000_000_000u64).prop_map(Event::Tick),
         1 => (any::<usize>(), any::<u8>()).prop_map(|(r, g)| Event::Interrupt(r, g)),
+        1 => (0..12_000u64).prop_map(Event::Measure),
+        3 => (any::<usize>(), any::<u8>()).prop_map(|(t, e)| Event::Disk(t, e)),
+        1 => (0..TASKS).prop_map(Event::Unreadable),
     ]
 }
 
@@ -65,8 +71,19 @@ struct World {
     fetches: Vec<(WorkerNo, Vec<TaskId>)>,
     /// Inputs the worker said it cannot get.
     asked: Vec<TaskId>,
+    /// Transfers to disk (true) and from it under way.
+    transfers: Vec<(TaskId, Ticket, bool)>,
     last_attempt: Attempt,
 }
+
+/// Some results fit into memory, others do not.
+const MEMORY: MemoryLimits = MemoryLimits {
+    limit_bytes: 12_000,
+    target_bytes: 4_000,
+    spill_bytes: 7_000,
+    pause_bytes: 9_000,
+    exhausted_after_ns: Nanos::SECOND,
+};
 
 fn holders(bits: u8) -> SmallVec<[WorkerNo; 2]> {
     (0..3u32).filter(|i| bits >> i & 1 == 1).map(|i| WorkerNo(i + 1)).collect()
@@ -81,6 +98,8 @@ impl World {
                     self.fetches.push((peer, tasks));
                 }
                 Action::Send(WorkerToScheduler::DepMissing(news)) => self.asked.push(news.dep),
+                Action::Spill { task, ticket } => self.transfers.push((task, ticket, true)),
+                Action::Unspill { task, ticket } => self.transfers.push((task, ticket, false)),
                 _ => {}
             }
         }
@@ -156,7 +175,7 @@ impl World {
             Event::Finish(index) => {
                 if let Some((task, attempt)) = self.end(index) {
                     self.on(|worker, _| {
-                        worker.on_finished(task, attempt, 3);
+                        worker.on_finished(task, attempt, 3 + 2_000 * u64::from(task.index % 3));
                     });
                 }
             }
@@ -212,11 +231,30 @@ impl World {
                 let interrupt = InterruptRun { task, attempt, grace_ns };
                 self.on(|worker, now| worker.on_interrupt(now, &interrupt));
             }
+            Event::Measure(bytes) => self.on(|worker, now| worker.on_resident(now, bytes)),
+            Event::Disk(index, end) => self.end_transfer(index, end),
+            Event::Unreadable(index) => {
+                self.on(|worker, now| worker.on_unreadable(now, task(index)));
+            }
             Event::Tick(nanos) => {
                 self.script.now = self.script.now.after(nanos);
                 self.on(|worker, now| worker.on_tick(now));
             }
         }
+    }
+
+    fn end_transfer(&mut self, index: usize, end: u8) {
+        if self.transfers.is_empty() {
+            return;
+        }
+        let (task, ticket, is_write) = self.transfers.swap_remove(index % self.transfers.len());
+        self.on(|worker, now| match (is_write, end % 8) {
+            (true, 0) => worker.on_spill_failed(now, task, ticket, SpillFailure::Disk),
+            (true, 1) => worker.on_spill_failed(now, task, ticket, SpillFailure::Unpicklable),
+            (true, _) => drop(worker.on_spilled(task, ticket)),
+            (false, 0) => worker.on_load_failed(now, task, ticket),
+            (false, _) => drop(worker.on_loaded(task, ticket)),
+        });
     }
 
     fn give_inline(&mut self, dep: TaskId) {
@@ -229,6 +267,8 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..1_000 {
             self.apply(Event::Tick(Nanos::SECOND));
+            self.apply(Event::Measure(0));
+            self.apply(Event::Disk(0, 7));
             self.apply(Event::Start);
             self.apply(Event::StartCoroutine);
             self.apply(Event::Finish(0));
@@ -266,10 +306,11 @@ proptest! {
         events in prop::collection::vec(event(), 1..60),
     ) {
         let mut world = World {
-            script: Script::new(),
+            script: Script::with(MEMORY),
             running: Vec::new(),
             fetches: Vec::new(),
             asked: Vec::new(),
+            transfers: Vec::new(),
             last_attempt: 0,
         };
         for event in events {

@@ -1,0 +1,313 @@
+use super::*;
+use taskloom_proto::memory::MemoryState;
+
+/// A worker that may keep 100 kB of results in memory, spills when the process exceeds 150 kB, and
+/// pauses beyond 200 kB.
+fn script() -> Script {
+    Script::with(MemoryLimits {
+        limit_bytes: 250_000,
+        target_bytes: 100_000,
+        spill_bytes: 150_000,
+        pause_bytes: 200_000,
+        exhausted_after_ns: Nanos::SECOND,
+    })
+}
+
+impl Script {
+    /// Makes a result of so many bytes.
+    fn make(&mut self, index: u32, size_bytes: u64) -> Vec<Action> {
+        self.compute([run(index)]);
+        assert_eq!(self.start(), Some(index));
+        self.on(|worker, _| assert!(worker.on_finished(task(index), 1, size_bytes)))
+    }
+
+    fn measure(&mut self, resident_bytes: u64) -> Vec<Action> {
+        self.on(|worker, now| worker.on_resident(now, resident_bytes))
+    }
+
+    /// Answers the orders to write; which were of use.
+    fn write_all(&mut self, actions: &[Action]) -> (Vec<u32>, Vec<Action>) {
+        let (mut written, mut more) = (Vec::new(), Vec::new());
+        for (index, ticket) in spills(actions) {
+            more.extend(self.on(|worker, _| {
+                if worker.on_spilled(task(index), ticket) {
+                    written.push(index);
+                }
+            }));
+        }
+        (written, more)
+    }
+
+    fn read(&mut self, index: u32, ticket: Ticket) -> Vec<Action> {
+        self.on(|worker, _| assert!(worker.on_loaded(task(index), ticket)))
+    }
+}
+
+/// The orders to write: which values, and their tickets.
+fn spills(actions: &[Action]) -> Vec<(u32, Ticket)> {
+    let spill = |action: &Action| match action {
+        Action::Spill { task, ticket } => Some((task.index, *ticket)),
+        _ => None,
+    };
+    actions.iter().filter_map(spill).collect()
+}
+
+fn unspills(actions: &[Action]) -> Vec<(u32, Ticket)> {
+    let unspill = |action: &Action| match action {
+        Action::Unspill { task, ticket } => Some((task.index, *ticket)),
+        _ => None,
+    };
+    actions.iter().filter_map(unspill).collect()
+}
+
+fn states(actions: &[Action]) -> Vec<u8> {
+    let state = |action: &Action| match action {
+        Action::Send(WorkerToScheduler::Memory(news)) => Some(news.state),
+        _ => None,
+    };
+    actions.iter().filter_map(state).collect()
+}
+
+#[test]
+fn below_the_target_nothing_moves() {
+    let mut script = script();
+    for index in 0..5 {
+        assert!(spills(&script.make(index, 20_000)).is_empty());
+    }
+    assert!(script.measure(149_000).is_empty());
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_first_and_only_as_much_as_needed() {
+    let mut script = script();
+    script.make(1, 40_000);
+    script.make(2, 40_000);
+    // 1 is used again.
+    script.compute([run(3).needs(1)]);
+    assert_eq!(script.start(), Some(3));
+    let actions = script.on(|worker, _| assert!(worker.on_finished(task(3), 1, 40_000)));
+    let (written, more) = script.write_all(&actions);
+    assert_eq!(written, [2]);
+    assert!(spills(&more).is_empty());
+    assert_eq!(script.worker.spilled_bytes(), 40_000);
+    assert_eq!(script.worker.managed_bytes(), 120_000);
+}
+
+#[test]
+fn small_values_stay_and_are_not_looked_at_again_and_again() {
+    let mut script = script();
+    for index in 0..300 {
+        assert!(spills(&script.make(index, 500)).is_empty());
+    }
+    assert_eq!(script.worker.spilled_bytes(), 0);
+}
+
+#[test]
+fn what_a_run_here_waits_for_goes_last() {
+    let mut script = script();
+    script.make(1, 60_000);
+    script.make(2, 30_000);
+    script.compute([run(5).needs(1).needs_from(9, 10, &[ALICE])]);
+    let actions = script.make(3, 30_000);
+    assert_eq!(spills(&actions).iter().map(|s| s.0).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_run_gets_its_inputs_from_disk_before_it_takes_a_slot() {
+    let mut script = script();
+    let mut actions = script.make(1, 90_000);
+    actions.extend(script.make(2, 90_000));
+    assert_eq!(script.write_all(&actions).0, [1]);
+    let actions = script.compute([run(3).needs(1).needs(2)]);
+    let orders = unspills(&actions);
+    assert_eq!(orders.len(), 1);
+    assert_eq!(script.start(), None);
+    let actions = script.read(1, orders[0].1);
+    // Both are about to be used: neither may go although there are too many.
+    assert!(spills(&actions).is_empty());
+    assert_eq!(script.start(), Some(3));
+    // Now they may.
+    assert_eq!(spills(&script.measure(199_000)).len(), 1);
+}
+
+#[test]
+fn inputs_that_leave_while_a_run_stands_in_the_queue_are_read_again() {
+    let mut script = script();
+    script.make(1, 90_000);
+    script.compute([run(3).needs(1)]);
+    let actions = script.measure(199_000);
+    assert_eq!(script.write_all(&actions).0, [1]);
+    assert_eq!(script.worker.ready_count(), 1);
+    assert_eq!(script.start(), None);
+    let actions = script.drained();
+    assert_eq!(unspills(&actions).len(), 1);
+    script.read(1, unspills(&actions)[0].1);
+    assert_eq!(script.start(), Some(3));
+}
+
+#[test]
+fn reading_for_runs_is_bounded_and_by_priority() {
+    let mut script = script();
+    let mut actions = Vec::new();
+    for index in 1..=4 {
+        actions.extend(script.make(index, 60_000));
+        actions.extend(script.measure(199_000));
+        actions = script.write_all(&actions).1;
+    }
+    assert_eq!(script.worker.spilled_bytes(), 240_000);
+    let runs = [13, 11, 12].map(|n| run(n).needs(n - 10));
+    let actions = script.compute(runs);
+    // One run's inputs exceed the share of memory for that: the others wait for their turn.
+    let first = unspills(&actions);
+    assert_eq!(first.len(), 1);
+    let read = script.read(first[0].0, first[0].1);
+    assert!(unspills(&read).is_empty());
+    assert_eq!(script.start(), Some(first[0].0 + 10));
+    let next = unspills(&script.drained());
+    assert_eq!(next.iter().map(|n| n.0).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn d32_a_value_that_is_freed_or_made_anew_while_it_is_written_or_read() {
+    let mut script = script();
+    // Freed while it is written.
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    let late = spills(&actions);
+    assert_eq!(late[0].0, 1);
+    script.free(&[1]);
+    assert!(script.write_all(&actions).0.is_empty());
+    // Made anew meanwhile: the late answer is not about the new value.
+    let actions = script.make(1, 60_000);
+    let current = spills(&actions);
+    script.on(|worker, _| assert!(!worker.on_spilled(task(1), late[0].1)));
+    assert_eq!(script.worker.spilled_bytes(), 0);
+    assert_eq!(script.write_all(&actions).0, current.iter().map(|s| s.0).collect::<Vec<_>>());
+    // Freed while it is read.
+    let spilled = current[0].0;
+    let actions = script.compute([run(7).needs(spilled)]);
+    let reading = unspills(&actions);
+    script.free(&[7, spilled]);
+    script.on(|worker, _| assert!(!worker.on_loaded(task(spilled), reading[0].1)));
+    assert_eq!(script.worker.spilled_bytes(), 0);
+}
+
+#[test]
+fn what_cannot_be_pickled_stays_and_is_counted() {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    let [(index, ticket)] = spills(&actions)[..] else { panic!("{actions:?}") };
+    let actions = script.on(|worker, now| {
+        worker.on_spill_failed(now, task(index), ticket, SpillFailure::Unpicklable);
+    });
+    assert_eq!(script.worker.unspillable_bytes(), 60_000);
+    // Another goes instead.
+    assert_eq!(spills(&actions).len(), 1);
+    script.free(&[index]);
+    assert_eq!(script.worker.unspillable_bytes(), 0);
+}
+
+#[test]
+fn a_full_disk_is_tried_again_after_a_while_and_when_something_leaves_it() {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    let (_, _) = script.write_all(&actions);
+    let actions = script.make(3, 60_000);
+    let (index, ticket) = spills(&actions)[0];
+    script.on(|worker, now| worker.on_spill_failed(now, task(index), ticket, SpillFailure::Disk));
+    assert!(spills(&script.make(4, 60_000)).is_empty());
+    assert!(spills(&script.measure(120_000)).is_empty());
+    script.now = script.now.after(Nanos::SECOND);
+    let again = script.measure(120_000);
+    let (index, ticket) = spills(&again)[0];
+    script.on(|worker, now| worker.on_spill_failed(now, task(index), ticket, SpillFailure::Disk));
+    // Room on disk: a value of it goes.
+    let actions = [script.free(&[1]), script.make(5, 60_000)].concat();
+    assert!(!spills(&actions).is_empty());
+}
+
+#[test]
+fn d25_a_paused_worker_gives_its_queue_back_and_goes_on_when_there_is_room() {
+    let mut script = script();
+    script.make(1, 10_000);
+    script.compute([run(2), run(3).needs(1), run(4).needs(2), run(5).needs_from(9, 10, &[ALICE])]);
+    assert_eq!(script.start(), Some(2));
+    let actions = script.measure(201_000);
+    assert_eq!(states(&actions), [MemoryState::PAUSED]);
+    for index in [3, 4, 5] {
+        assert!(actions.contains(&retracted(index, 1, true)), "{actions:?}");
+    }
+    assert_eq!(script.worker.ready_count(), 0);
+    // What was on its way when the scheduler did not know yet goes back, too.
+    let actions = script.compute([run(6)]);
+    assert_eq!(actions, [retracted(6, 1, true)]);
+    // Just below the bound is not enough.
+    assert!(states(&script.measure(199_900)).is_empty());
+    assert_eq!(states(&script.measure(180_000)), [MemoryState::RUNNING]);
+    script.compute([run(7)]);
+    assert_eq!(script.start(), Some(7));
+}
+
+#[test]
+fn results_that_come_faster_than_the_process_is_measured_pause_it() {
+    let mut script = script();
+    assert!(states(&script.measure(140_000)).is_empty());
+    assert!(states(&script.make(1, 50_000)).is_empty());
+    script.compute([run(2), run(3)]);
+    assert_eq!(script.start(), Some(2));
+    let actions = script.on(|worker, _| assert!(worker.on_finished(task(2), 1, 50_000)));
+    assert_eq!(states(&actions), [MemoryState::PAUSED]);
+    assert!(actions.contains(&retracted(3, 1, true)));
+    // It was freed meanwhile.
+    assert_eq!(states(&script.measure(140_000)), [MemoryState::RUNNING]);
+}
+
+#[test]
+fn a_paused_worker_takes_no_copies() {
+    let mut script = script();
+    let ordered = |worker: &mut Worker, now| {
+        let dep =
+            DepRef { task: task(9), holders: [ALICE].into_iter().collect(), ..DepRef::default() };
+        worker.on_acquire(now, vec![dep]);
+    };
+    script.on(ordered);
+    let is_declined = |actions: &[Action]| {
+        let declined = |a: &Action| matches!(a, Action::Send(WorkerToScheduler::NotAcquired(_)));
+        actions.iter().any(declined)
+    };
+    assert!(is_declined(&script.measure(201_000)));
+    assert!(is_declined(&script.on(ordered)));
+}
+
+#[test]
+fn a_leak_that_nothing_helps_against_is_told_once() {
+    let mut script = script();
+    script.make(1, 10_000);
+    script.compute([run(2)]);
+    script.start();
+    let actions = script.measure(240_000);
+    assert_eq!(states(&actions), [MemoryState::PAUSED]);
+    assert_eq!(script.write_all(&actions).0, [1]);
+    script.now = script.now.after(5 * Nanos::SECOND);
+    // Something runs: its end may help.
+    assert!(states(&script.measure(240_000)).is_empty());
+    script.on(|worker, _| worker.on_erred(task(2), 1, 1, boom()));
+    assert!(states(&script.measure(240_000)).is_empty());
+    script.now = script.now.after(2 * Nanos::SECOND);
+    let actions = script.measure(240_000);
+    assert_eq!(states(&actions), [MemoryState::EXHAUSTED]);
+    assert!(states(&script.measure(240_000)).is_empty());
+}
+
+#[test]
+fn a_value_that_the_disk_lost_is_made_again_and_its_runs_go_back() {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    assert_eq!(script.write_all(&actions).0, [1]);
+    let actions = script.compute([run(3).needs(1), run(4).needs(1).needs_from(9, 10, &[ALICE])]);
+    let (index, ticket) = unspills(&actions)[0];
+    let actions = script.on(|worker, now| worker.on_load_failed(now, task(index), ticket));
+    let lost = Action::Send(WorkerToScheduler::Lost(vec![task(1)]));
+    assert_eq!(actions[0], lost);
+    assert!(actions.contains(&retracted(3, 1, true)) && actions.contains(&retracted(4, 1, true)));
+    assert!(!script.worker.has_value(task(1)));
+}
