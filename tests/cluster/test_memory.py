@@ -169,7 +169,8 @@ def test_a_full_disk_pauses_the_worker_and_loses_nothing(start, small_disk):
         lambda: "No space left" in worker_info(client)["metrics"]["spill_error"], "it says why"
     )
     wait_until(
-        lambda: "nothing can go to disk" in worker_info(client)["status_reason"], "so says its state"
+        lambda: "nothing can go to disk" in worker_info(client)["status_reason"],
+        "so says its state",
     )
     ballast.unlink()
     sums = client.gather(client.map(memory.checksum, futures), direct=True)
