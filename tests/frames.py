@@ -82,3 +82,32 @@ def shard_files():
     from taskloom._shuffle import scratch
 
     return [name for path, _ in scratch._own.values() for name in os.listdir(path)]
+
+
+def shard_directories():
+    """Where this process has them."""
+    from taskloom._shuffle import scratch
+
+    return [path for path, _ in scratch._own.values()]
+
+
+def pretend_to_be_far(is_far):
+    """Lets this process find no file of others, as on another host."""
+    from taskloom._shuffle.files import ShardReader
+
+    if not hasattr(ShardReader, "real_open"):
+        ShardReader.real_open = ShardReader.open
+
+    def missing(shards):
+        raise FileNotFoundError(shards.path)
+
+    ShardReader.open = missing if is_far else ShardReader.real_open
+
+
+def remove_shards():
+    """Somebody tidies up where he should not."""
+    from taskloom._shuffle import scratch
+
+    for path, _ in scratch._own.values():
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))

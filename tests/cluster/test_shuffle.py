@@ -263,3 +263,90 @@ def test_persisted_results_are_made_again_after_their_worker_was_lost(start):
     assert len(parts.compute()) == 200
     kill_worker(client, min(worker_pids(client)))
     pd.testing.assert_frame_equal(by_rows(parts.compute()), by_rows(plain))
+
+
+def test_workers_on_different_hosts_read_over_the_data_plane(start):
+    client = start(n_workers=3)
+    client.run(frames.pretend_to_be_far, True)
+    plain = frames.awkward(300)
+    reader, *writers = sorted(worker_pids(client))
+    from taskloom._shuffle import tasks as steps
+
+    files = [
+        client.submit(steps.transfer, part.assign(p=part["n"] % 3), "p", 3, None, workers=[home])
+        for part, home in zip((plain[:100], plain[100:200], plain[200:]), writers * 2, strict=False)
+    ]
+    manifest = client.submit(steps.barrier, *files, workers=[reader])
+    found = [client.submit(steps.unpack, manifest, n, workers=[reader]) for n in range(3)]
+    pd.testing.assert_frame_equal(by_rows(pd.concat(client.gather(found))), by_rows(plain))
+
+
+def test_shards_that_somebody_removed_are_an_error_that_says_so(client):
+    from taskloom._shuffle import tasks as steps
+
+    reader, writer = sorted(worker_pids(client))
+    file = client.submit(
+        steps.transfer, frames.awkward(20).assign(p=0), "p", 1, None, workers=[writer]
+    )
+    manifest = client.submit(steps.barrier, file, workers=[reader])
+    manifest.result()
+    client.run(frames.remove_shards)
+    with pytest.raises(ShuffleError, match="has it no more") as caught:
+        client.submit(steps.unpack, manifest, 0, workers=[reader]).result()
+    assert caught.value.kind == "lost"
+
+
+def test_files_of_killed_processes_are_removed_by_the_next_worker(start, tmp_path):
+    client = start(local_directory=str(tmp_path))
+    plain = frames.awkward(100)
+    parts = dd.from_pandas(plain, npartitions=6).shuffle("key")
+    gate = tmp_path / "gate"
+    future = client.compute(parts.map_partitions(frames.behind, str(gate), meta=plain[:0]))
+    wait_until(lambda: len(glob.glob(f"{tmp_path}/taskloom-shuffle/*/*")) >= 6, "all are written")
+    victim = min(worker_pids(client))
+    own = client.run(frames.shard_directories, workers=[victim])[victim]
+    kill_worker(client, victim)
+    wait_until(lambda: not any(map(os.path.exists, own)), "the next worker has swept")
+    gate.touch()
+    assert len(future.result(timeout=60)) == 100
+
+
+@pytest.mark.parametrize("chunks", [(7, 100), (-1, 10), (40, 40), (13, 1)])
+def test_arrays_are_rechunked(client, chunks):
+    pytest.importorskip("distributed")
+    da = pytest.importorskip("dask.array")
+    plain = np.arange(10_000).reshape(100, 100)
+    array = da.from_array(plain, chunks=(30, 30)) + 1
+    found = array.rechunk(chunks, method="p2p")
+    assert found.chunks == da.core.normalize_chunks(chunks, plain.shape)
+    np.testing.assert_array_equal(found.compute(), plain + 1)
+    np.testing.assert_array_equal(
+        (found[:3] * 2).sum(axis=1).compute(), ((plain + 1)[:3] * 2).sum(axis=1)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["M8[ms]", "S3", "f4,i8", "O", "?"])
+def test_arrays_of_all_types_are_rechunked(client, dtype):
+    pytest.importorskip("distributed")
+    da = pytest.importorskip("dask.array")
+    plain = np.zeros((12, 9), "i8" if dtype == "M8[ms]" else dtype).astype(dtype)
+    if dtype == "O":
+        plain[:] = [[str(n)] * 9 for n in range(12)]
+    found = da.from_array(plain, chunks=(5, 5)).rechunk((12, 2), method="p2p").compute()
+    assert found.dtype == plain.dtype
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_what_dask_lowers_itself_is_translated(client):
+    pytest.importorskip("distributed")
+    from dask import delayed
+
+    plain = frames.awkward(100)
+    shuffled = dd.from_pandas(plain, npartitions=4).shuffle("key", npartitions=3)
+    other = dd.from_pandas(plain[["key", "x"]], npartitions=3)
+    merged = dd.from_pandas(plain[["n", "key"]], npartitions=4).merge(other, on="key")
+    with pytest.warns(UserWarning, match="mixed collections"):
+        found, both, one = dask.compute(shuffled, merged, delayed(abs)(-1))
+    pd.testing.assert_frame_equal(by_rows(found), by_rows(plain))
+    assert len(both) == len(plain[["n", "key"]].merge(plain[["key", "x"]], on="key"))
+    assert one == 1

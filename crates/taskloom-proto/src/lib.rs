@@ -22,6 +22,7 @@ pub mod handshake;
 pub mod memory;
 pub mod peer;
 pub mod policy;
+pub mod shards;
 pub mod shared;
 pub mod small;
 pub mod supervisor;

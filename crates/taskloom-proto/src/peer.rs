@@ -2,6 +2,7 @@
 //! The bytes themselves follow as the frame's data, never inside the message.
 
 use crate::actor::{ActorCall, ActorReply};
+use crate::shards::{ReadShards, ShardsReply};
 use crate::transfer::Layout;
 use crate::{wire_messages, wire_record};
 use taskloom_types::TaskId;
@@ -19,6 +20,9 @@ wire_messages! {
         20 => ActorCall(ActorCall),
         /// With data: the segments of the result.
         21 => ActorReply(ActorReply),
+        30 => ReadShards(ReadShards),
+        /// With data: the pieces that are there.
+        31 => ShardsReply(ShardsReply),
     }
 }
 

@@ -18,12 +18,15 @@ use pyo3::exceptions::{PyConnectionError, PyOSError, PyRuntimeError, PyValueErro
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use taskloom_core::worker::Interrupt;
+use taskloom_proto::shards::ShardPiece;
+use taskloom_runtime::data::serve_shards_in;
 use taskloom_runtime::executing::{ExecutingTable, Progress};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
@@ -36,6 +39,9 @@ use taskloom_types::{Amount, Attempt, FunctionNo, Key, Resources, TaskId};
 /// How long a worker waits for a scheduler that does not listen yet.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 const CONNECT_STEP: Duration = Duration::from_millis(500);
+
+/// How long another worker may take to read shards for this one.
+const SHARDS_TIME: Duration = Duration::from_secs(60);
 
 /// What the threads of a worker share.
 pub struct Inner {
@@ -529,6 +535,29 @@ impl CoreWorker {
     #[getter]
     fn memory_limit(&self) -> u64 {
         self.inner.shell.config().memory_limit
+    }
+
+    /// Pieces of the files of a shuffle that another worker has: identity, offset, length each.
+    /// `None` stands for what is not there. Raises `ConnectionError` when nobody answers.
+    fn read_shards<'py>(
+        &self,
+        py: Python<'py>,
+        address: &str,
+        pieces: Vec<([u8; 16], u64, u64)>,
+    ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
+        let piece =
+            |(file, offset, length)| ShardPiece { file: u128::from_be_bytes(file), offset, length };
+        let pieces = pieces.into_iter().map(piece).collect();
+        let answer = py.detach(|| self.inner.shell.read_shards(address, pieces, SHARDS_TIME));
+        let found = answer.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
+        let bytes = |piece: Option<Bytes>| piece.map(|piece| PyBytes::new(py, &piece));
+        Ok(found.into_iter().map(bytes).collect())
+    }
+
+    /// Lets other workers read the files of shuffles in a directory of this process.
+    #[staticmethod]
+    fn serve_shards_in(directory: PathBuf) {
+        serve_shards_in(directory);
     }
 
     #[getter]

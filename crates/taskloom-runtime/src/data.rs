@@ -12,11 +12,13 @@ mod client;
 mod memory;
 mod parcel;
 mod server;
+mod shards;
 
 pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
 pub use memory::{SHARE_FROM, SharedMemory, is_shared};
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
+pub use shards::{ShardsCallback, serve_shards_in};
 
 use bytes::Bytes;
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from taskloom._shuffle.files import ShardFile, ShardReader, write_shards
+from taskloom._shuffle.manifest import Manifest
 
 __all__ = ["Axis", "axes_of_input", "axes_of_output", "join_chunk", "split_chunk"]
 
@@ -70,7 +71,7 @@ def split_chunk(array: Any, axes: Sequence[Axis], n_new: Sequence[int]) -> Shard
 
 
 def join_chunk(
-    reader: Callable[[int], ShardReader],
+    manifest: Manifest,
     output: Sequence[int],
     axes: Sequence[Axis],
     n_old: Sequence[int],
@@ -80,30 +81,42 @@ def join_chunk(
 
     Parameters
     ----------
-    reader : callable
-        Gives the shards of the input of a number.
     output, n_old, n_new : sequence of int
         The chunk's place, and how many old and new chunks there are, along each axis.
     """
     number = int(np.ravel_multi_index(tuple(output), tuple(n_new)))
     shape = tuple(axis[-1][2] if axis else 0 for axis in axes)
-    pieces: dict[tuple[int, ...], Any] = {}
-    result = None
-    for place in product(*(enumerate(axis) for axis in axes)):
-        source = reader(int(np.ravel_multi_index([old for _, (old, _, _) in place], tuple(n_old))))
-        data = source.shard(number)
-        if source.extra is None:
-            pieces[tuple(position for position, _ in place)] = pickle.loads(data)
-            continue
+    places = list(product(*(enumerate(axis) for axis in axes)))
+    inputs = [
+        int(np.ravel_multi_index([old for _, (old, _, _) in place], tuple(n_old)))
+        for place in places
+    ]
+    if not places:
+        # A chunk of length 0 has no pieces; of what type it is, any input knows.
+        return np.empty(shape, manifest.readers(number, [0])[0].extra)
+    sources = manifest.readers(number, inputs)
+    if any(source.extra is None for source in sources):
+        return _concatenated(
+            {
+                tuple(position for position, _ in place): _piece(source, number, place)
+                for place, source in zip(places, sources, strict=True)
+            },
+            axes,
+        )
+    result = np.empty(shape, sources[0].extra)
+    for place, source in zip(places, sources, strict=True):
         target = tuple(slice(start, stop) for _, (_, start, stop) in place)
-        if result is None:
-            result = np.empty(shape, source.extra)
-        piece = result[target]
-        piece[...] = np.frombuffer(data, np.uint8).view(source.extra).reshape(piece.shape)
-    if pieces:
-        return _concatenated(pieces, axes)
-    # A chunk of length 0 has no pieces; of what type it is, any input knows.
-    return np.empty(shape, reader(0).extra) if result is None else result
+        result[target] = _piece(source, number, place)
+    return result
+
+
+def _piece(source: ShardReader, output: int, place: Any) -> Any:
+    """What one input has for a new chunk."""
+    data = source.shard(output)
+    if source.extra is None:
+        return pickle.loads(data)
+    shape = [stop - start for _, (_, start, stop) in place]
+    return np.frombuffer(data, np.uint8).view(source.extra).reshape(shape)
 
 
 def _concatenated(pieces: dict[tuple[int, ...], Any], axes: Sequence[Axis]) -> Any:

@@ -1,8 +1,5 @@
-"""A file with the shards of one input: those of output 0, then those of output 1, and so on.
-
-::
-
-    shard | shard | … | footer | length of the footer, 8 bytes | magic, 8 bytes
+"""A file with the shards of one input: those of output 0, then those of output 1, and so on, and
+behind them a footer that says where each begins.
 
 A file is complete before anybody hears of it, and never changes. It goes with the
 :class:`ShardFile` of the process that wrote it, at the latest with that process.
@@ -16,7 +13,6 @@ import mmap
 import os
 import pickle
 import secrets
-import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -26,8 +22,6 @@ from taskloom._shuffle import scratch
 from taskloom.errors import ShuffleError
 
 __all__ = ["ShardFile", "ShardReader", "Shards", "write_shards"]
-
-_MAGIC = b"tlshard1"
 
 #: Shards begin at multiples of this, so that what is mapped from them is aligned.
 ALIGNMENT = 64
@@ -46,8 +40,9 @@ class Shards(NamedTuple):
     identity: bytes
     #: Of the worker that wrote it; empty outside of workers.
     worker: str
-    #: Of the file.
+    #: Of the file, and of the footer at its end.
     size_bytes: int
+    footer_bytes: int
 
 
 class ShardFile:
@@ -105,7 +100,7 @@ def write_shards(outputs: Iterable[tuple[int, list[Any]]], n_outputs: int, extra
         path = os.path.join(directory, identity.hex())
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb", _WRITE_BUFFER) as file:
-            size_bytes = _write(file, identity, outputs, n_outputs, extra)
+            sizes = _write(file, identity, outputs, n_outputs, extra)
     except BaseException as error:
         if path:
             _unlink(path, os.getpid())
@@ -113,12 +108,13 @@ def write_shards(outputs: Iterable[tuple[int, list[Any]]], n_outputs: int, extra
             raise _write_error(error, path or place) from error
         raise
     address = "" if worker is None else worker.address
-    return ShardFile(Shards(path, identity, address, size_bytes))
+    return ShardFile(Shards(path, identity, address, *sizes))
 
 
 def _write(
     file: Any, identity: bytes, outputs: Iterable[tuple[int, list[Any]]], n: int, extra: Any
-) -> int:
+) -> tuple[int, int]:
+    """The lengths of the file and of its footer."""
     import numpy as np
 
     starts, lengths = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -132,9 +128,7 @@ def _write(
         position += int(lengths[output] + padding)
     footer = pickle.dumps((identity, starts, lengths, extra), 5)
     file.write(footer)
-    file.write(len(footer).to_bytes(8, "little"))
-    file.write(_MAGIC)
-    return position + len(footer) + 8 + len(_MAGIC)
+    return position + len(footer), len(footer)
 
 
 def _write_error(error: OSError, path: str) -> ShuffleError:
@@ -149,17 +143,16 @@ def _write_error(error: OSError, path: str) -> ShuffleError:
 
 
 class ShardReader:
-    """The shards of one file."""
+    """The shards of one file: mapped, or read piece by piece from another host."""
 
-    def __init__(self, data: Any) -> None:
-        """`data` is the whole file as a buffer."""
-        end = len(data) - len(_MAGIC)
-        length = int.from_bytes(data[end - 8 : end], "little") if end >= 8 else 0
-        start = end - 8 - length
-        if end < 8 or bytes(data[end:]) != _MAGIC or start < 0:
-            raise ValueError("not a file of shards, or a part of one")
-        self.identity, self._starts, self._lengths, self.extra = pickle.loads(data[start : end - 8])
+    def __init__(self, shards: Shards, footer: Any, data: memoryview | None = None) -> None:
+        """`data` is the whole file; without it, shards are to be brought one by one."""
+        identity, self._starts, self._lengths, self.extra = pickle.loads(footer)
+        if identity != shards.identity:
+            raise FileNotFoundError(errno.ENOENT, "another file has its name", shards.path)
+        self.shards = shards
         self._data = data
+        self._brought: dict[int, Any] = {}
         #: Files of the same shape share one object here, once that is known.
         self.alike = object()
 
@@ -173,34 +166,28 @@ class ShardReader:
             It is gone, or it is another host's.
         """
         with open(shards.path, "rb") as file:
+            if os.fstat(file.fileno()).st_size != shards.size_bytes:
+                raise FileNotFoundError(errno.ENOENT, "another file has its name", shards.path)
             mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        reader = cls(memoryview(mapped))
-        if reader.identity != shards.identity:
-            raise FileNotFoundError(errno.ENOENT, "another file has its name", shards.path)
-        return reader
+        data = memoryview(mapped)
+        return cls(shards, data[shards.size_bytes - shards.footer_bytes :], data)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether shards have to be brought before they can be read."""
+        return self._data is None
+
+    def place(self, output: int) -> tuple[int, int]:
+        """Where the shard of an output begins, and its length; in bytes."""
+        return int(self._starts[output]), int(self._lengths[output])
+
+    def bring(self, output: int, data: Any) -> None:
+        """A shard came from another host; it is read once."""
+        self._brought[output] = data
 
     def shard(self, output: int) -> memoryview:
         """What the input has for one output; empty: nothing."""
-        start = int(self._starts[output])
-        return self._data[start : start + int(self._lengths[output])]
-
-
-class OpenFiles:
-    """Files that are mapped while their shuffle is read here."""
-
-    #: A process may have some 65,000 mappings in all.
-    KEPT = 8192
-
-    def __init__(self) -> None:
-        self._readers: dict[bytes, ShardReader] = {}
-        self._lock = threading.Lock()
-
-    def get(self, shards: Shards) -> ShardReader:
-        """The reader of a file, opened at first use."""
-        reader = self._readers.get(shards.identity)
-        if reader is None:
-            reader = ShardReader.open(shards)
-            with self._lock:
-                if len(self._readers) < self.KEPT:
-                    reader = self._readers.setdefault(shards.identity, reader)
-        return reader
+        if self._data is None:
+            return memoryview(self._brought.pop(output, b""))
+        start, length = self.place(output)
+        return self._data[start : start + length]

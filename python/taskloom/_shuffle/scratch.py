@@ -17,7 +17,9 @@ import stat
 import tempfile
 import threading
 
-__all__ = ["directory", "remove_own", "sweep"]
+from taskloom._taskloom import CoreWorker
+
+__all__ = ["directory", "remove_own", "sweep", "sweep_for"]
 
 _NAME = "taskloom-shuffle"
 
@@ -52,6 +54,7 @@ def directory(local_directory: str = "") -> str:
             _make_base(base)
             sweep(base)
             _own[base] = _make_own(base)
+            CoreWorker.serve_shards_in(_own[base][0])
         return _own[base][0]
 
 
@@ -119,6 +122,12 @@ def sweep(base: str) -> list[str]:
         os.close(lock)
         removed.append(path.removesuffix(".lock"))
     return removed
+
+
+def sweep_for(local_directory: str = "") -> None:
+    """:func:`sweep` for a worker that starts: what fails there is no reason not to start."""
+    with contextlib.suppress(OSError):
+        sweep(_base(local_directory))
 
 
 def remove_own() -> None:

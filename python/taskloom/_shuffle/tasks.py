@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taskloom._shuffle.files import OpenFiles, ShardFile, ShardReader, Shards
+from taskloom._shuffle.files import ShardFile, Shards
+from taskloom._shuffle.manifest import Manifest
 
 __all__ = [
-    "Manifest",
     "barrier",
     "chunk_transfer",
     "chunk_unpack",
@@ -23,36 +23,9 @@ __all__ = [
 _OUTPUTS = "__taskloom_outputs__"
 
 
-class Manifest:
-    """The files of all inputs, in their order: what the barrier gives to those who read."""
-
-    def __init__(self, files: Sequence[Shards]) -> None:
-        self._files = tuple(files)
-        # Kept with the object, which all readers of a worker share, and gone with it.
-        self._open = OpenFiles()
-
-    def __reduce__(self) -> Any:
-        return _manifest, (tuple(tuple(shards) for shards in self._files),)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def reader(self, number: int) -> ShardReader:
-        """The shards of one input."""
-        return self._open.get(self._files[number])
-
-    def readers(self) -> list[ShardReader]:
-        """Those of all inputs."""
-        return [self.reader(number) for number in range(len(self._files))]
-
-
-def _manifest(files: Sequence[tuple[Any, ...]]) -> Manifest:
-    return Manifest([Shards(*fields) for fields in files])
-
-
 def barrier(*inputs: ShardFile | Shards) -> Manifest:
     """All inputs are written: where they are."""
-    return Manifest([each.shards if isinstance(each, ShardFile) else each for each in inputs])
+    return Manifest(each.shards if isinstance(each, ShardFile) else each for each in inputs)
 
 
 def transfer(frame: Any, column: Any, n_outputs: int, wanted: Sequence[int] | None) -> ShardFile:
@@ -67,7 +40,7 @@ def unpack(manifest: Manifest, output: int) -> Any:
     """Read one output partition."""
     from taskloom._shuffle.frames import join_frames
 
-    return join_frames(manifest.readers(), output)
+    return join_frames(manifest.readers(output), output)
 
 
 def merge_transfer(
@@ -107,4 +80,4 @@ def chunk_unpack(
     """Read one new chunk."""
     from taskloom._shuffle.arrays import join_chunk
 
-    return join_chunk(manifest.reader, output, axes, n_old, n_new)
+    return join_chunk(manifest, output, axes, n_old, n_new)

@@ -3,6 +3,7 @@
 use super::calls::PendingCall;
 use super::memory::SharedMemory;
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
+use super::shards::PendingShards;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -20,6 +21,7 @@ use taskloom_proto::actor::ActorReply;
 use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
+use taskloom_proto::shards::ShardsReply;
 use taskloom_types::TaskId;
 
 /// What a peer said about one task.
@@ -364,6 +366,19 @@ impl Peer {
         }
     }
 
+    fn on_shards(&self, reply: &ShardsReply, data: Bytes) -> Result<(), String> {
+        match self.take(reply.request)? {
+            Pending::Shards(shards) => shards.answer(reply, data).map_err(|(shards, reason)| {
+                self.restore(reply.request, Pending::Shards(shards));
+                reason.into()
+            }),
+            other => {
+                self.restore(reply.request, other);
+                Err("pieces of files for another question".into())
+            }
+        }
+    }
+
     fn on_called(&self, reply: ActorReply, data: Bytes) -> Result<(), String> {
         let request = reply.request;
         match self.take(request)? {
@@ -384,6 +399,7 @@ pub(super) enum Pending {
     Fetch(PendingFetch),
     Put(PendingPut),
     Call(PendingCall),
+    Shards(PendingShards),
 }
 
 pub(super) struct PendingFetch {
@@ -416,6 +432,7 @@ impl Pending {
             }
             Self::Put(put) => put.send(request, channel),
             Self::Call(call) => call.send(request, channel),
+            Self::Shards(shards) => shards.send(request, channel),
         }
     }
 
@@ -424,6 +441,7 @@ impl Pending {
             Self::Fetch(fetch) => (fetch.on_reply)(Err(error)),
             Self::Put(put) => (put.on_reply)(Err(error)),
             Self::Call(call) => call.fail(error),
+            Self::Shards(shards) => shards.fail(error),
         }
     }
 }
@@ -532,9 +550,11 @@ impl Protocol<Io> for Asking {
             }
             PeerMessage::PutReply(reply) => self.peer.on_put_done(reply),
             PeerMessage::ActorReply(reply) => self.peer.on_called(reply, frame.data),
-            PeerMessage::Fetch(_) | PeerMessage::Put(_) | PeerMessage::ActorCall(_) => {
-                Err("a question to an asker".into())
-            }
+            PeerMessage::ShardsReply(reply) => self.peer.on_shards(&reply, frame.data),
+            PeerMessage::Fetch(_)
+            | PeerMessage::Put(_)
+            | PeerMessage::ActorCall(_)
+            | PeerMessage::ReadShards(_) => Err("a question to an asker".into()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::calls::{ActorRequest, CallReplier};
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
+use super::shards::ShardServer;
 use super::take_segments;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
@@ -184,8 +185,10 @@ impl DataServer {
         store: Arc<dyn DataStore>,
     ) -> Result<Self, ListenError> {
         let listener = Listener::bind(&address.parse()?, options)?;
+        let shards = Arc::new(ShardServer::default());
         let protocol = move || -> Box<dyn Protocol<Io>> {
-            Box::new(Serving { store: store.clone(), channel: None, files: VecDeque::new() })
+            let (store, shards) = (store.clone(), shards.clone());
+            Box::new(Serving { store, shards, channel: None, files: VecDeque::new() })
         };
         let service = Service {
             token: token.clone(),
@@ -219,6 +222,7 @@ impl Drop for DataServer {
 /// One peer's connection.
 struct Serving {
     store: Arc<dyn DataStore>,
+    shards: Arc<ShardServer>,
     channel: Option<Arc<Channel>>,
     /// Descriptors of frames that have not been read yet.
     files: VecDeque<OwnedFd>,
@@ -280,9 +284,11 @@ impl Protocol<Io> for Serving {
             PeerMessage::Fetch(fetch) => self.fetch(&channel, fetch),
             PeerMessage::Put(put) => self.put(&channel, put, frame.data)?,
             PeerMessage::ActorCall(call) => self.call(&channel, call, frame.data)?,
-            PeerMessage::FetchReply(_) | PeerMessage::PutReply(_) | PeerMessage::ActorReply(_) => {
-                return Err("an answer to nothing".into());
-            }
+            PeerMessage::ReadShards(asked) => self.shards.read(&channel, asked),
+            PeerMessage::FetchReply(_)
+            | PeerMessage::PutReply(_)
+            | PeerMessage::ActorReply(_)
+            | PeerMessage::ShardsReply(_) => return Err("an answer to nothing".into()),
         }
         Ok(())
     }

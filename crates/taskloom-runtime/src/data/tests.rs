@@ -14,6 +14,7 @@ use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_proto::frame::write_frame;
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, PeerMessage};
+use taskloom_proto::shards::ShardPiece;
 use taskloom_types::{Key, TaskId};
 
 /// Values by task; a task that it does not know is missing, and number 13 cannot be serialized.
@@ -305,4 +306,28 @@ fn an_asker_that_lies_about_lengths_is_closed_and_the_server_lives() {
     let refused = connect(&address, Role::Client, &token(), options).unwrap_err();
     assert!(refused.to_string().contains("connect to its scheduler"), "{refused}");
     drop(plane.io);
+}
+
+#[test]
+fn pieces_of_files_are_read_and_what_is_not_there_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    serve_shards_in(directory.path().into());
+    std::fs::write(directory.path().join(format!("{:032x}", 7)), b"0123456789").unwrap();
+    let plane = plane(Store::default());
+    let piece = |file, offset, length| ShardPiece { file, offset, length };
+    let asked = [
+        piece(7, 2, 3),
+        piece(8, 0, 1),
+        piece(7, 8, 3),
+        piece(7, u64::MAX, 1),
+        piece(7, 10, 0),
+        piece(7, 0, 10),
+    ];
+    let (sender, receiver) = channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    plane.client.read_shards(&plane.server.address(), asked.to_vec(), done);
+    let found: Vec<Option<Bytes>> = receiver.recv().unwrap().unwrap();
+    let expected: [Option<&[u8]>; 6] =
+        [Some(b"234"), None, None, None, Some(b""), Some(b"0123456789")];
+    assert_eq!(found, expected.map(|piece| piece.map(Bytes::from_static)));
 }

@@ -39,7 +39,7 @@ pub use state::{End, Execution, Outcome, Phase};
 pub use taskloom_core::worker::StartedRun;
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};
 
-use crate::data::{DataClient, DataServer, DataStore};
+use crate::data::{DataClient, DataServer, DataStore, FetchError};
 use crate::io::{IoThread, Timer};
 use crate::link::{Link, Sink};
 use crate::scheduler::SchedulerHandle;
@@ -55,6 +55,7 @@ use taskloom_net::{ConnectError, ConnectOptions, ListenError, ListenOptions};
 use taskloom_proto::actor::ActorSnapshot;
 use taskloom_proto::client::Closing;
 use taskloom_proto::handshake::Token;
+use taskloom_proto::shards::ShardPiece;
 use taskloom_proto::worker::{
     Heartbeat, RegisterWorker, RunDone, SchedulerToWorker, WorkerFunction, WorkerToScheduler,
 };
@@ -251,6 +252,28 @@ impl<O: LocalObject> WorkerShell<O> {
     #[must_use]
     pub fn config(&self) -> &WorkerConfig {
         &self.config
+    }
+
+    /// Reads pieces of files of a shuffle at another worker. Blocks, at most for `limit`.
+    ///
+    /// # Errors
+    /// The worker cannot be reached, or does not answer.
+    pub fn read_shards(
+        &self,
+        address: &str,
+        pieces: Vec<ShardPiece>,
+        limit: Duration,
+    ) -> Result<Vec<Option<Bytes>>, FetchError> {
+        let (sender, answer) = std::sync::mpsc::sync_channel(1);
+        let on_reply = Box::new(move |result| {
+            // Nobody waits any more.
+            let _ = sender.send(result);
+        });
+        self.peers.read_shards(address, pieces, on_reply);
+        answer.recv_timeout(limit).unwrap_or_else(|_| {
+            let reason = format!("no answer within {} s", limit.as_secs());
+            Err(FetchError::Lost { address: address.into(), reason })
+        })
     }
 
     /// Where this worker serves data; empty before the start.

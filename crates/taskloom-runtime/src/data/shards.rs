@@ -1,0 +1,130 @@
+//! Pieces of a shuffle's files, for readers on other hosts. Readers on this host map the files.
+
+use super::client::{DataClient, FetchError, Pending, send};
+use super::take_segments;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use taskloom_net::Channel;
+use taskloom_proto::peer::PeerMessage;
+use taskloom_proto::shards::{ReadShards, ShardPiece, ShardsReply};
+
+/// Where this process has files of shuffles. They belong to the process, like the files.
+static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Lets peers read the files of shuffles in a directory.
+pub fn serve_shards_in(directory: PathBuf) {
+    let mut directories = DIRECTORIES.lock();
+    if !directories.contains(&directory) {
+        directories.push(directory);
+    }
+}
+
+/// The pieces in the order asked; `None`: it is not there.
+pub type ShardsCallback = Box<dyn FnOnce(Result<Vec<Option<Bytes>>, FetchError>) + Send>;
+
+impl DataClient {
+    /// Asks the worker at `address` for pieces of files.
+    pub fn read_shards(&self, address: &str, pieces: Vec<ShardPiece>, on_reply: ShardsCallback) {
+        self.ask(address, Pending::Shards(PendingShards { pieces, on_reply }));
+    }
+}
+
+pub(super) struct PendingShards {
+    pieces: Vec<ShardPiece>,
+    on_reply: ShardsCallback,
+}
+
+impl PendingShards {
+    pub(super) fn send(&self, request: u64, channel: &Channel) {
+        let message = ReadShards { request, pieces: self.pieces.clone() };
+        send(channel, &PeerMessage::ReadShards(message), Vec::new());
+    }
+
+    /// Gives the question back when the answer makes no sense.
+    pub(super) fn answer(
+        self,
+        reply: &ShardsReply,
+        mut data: Bytes,
+    ) -> Result<(), (Self, &'static str)> {
+        if reply.lengths.len() != self.pieces.len() {
+            return Err((self, "a reply with the wrong number of pieces"));
+        }
+        let is_there = |length: &&u64| **length != ShardsReply::MISSING;
+        let lengths: Vec<u64> = reply.lengths.iter().filter(is_there).copied().collect();
+        let segments = take_segments(&mut data, &lengths).filter(|_| data.is_empty());
+        let Some(segments) = segments else {
+            return Err((self, "pieces that do not match their data"));
+        };
+        let mut segments = segments.into_iter();
+        let piece = |length: &u64| (*length != ShardsReply::MISSING).then(|| segments.next());
+        let pieces = reply.lengths.iter().map(piece).map(Option::flatten).collect();
+        (self.on_reply)(Ok(pieces));
+        Ok(())
+    }
+
+    pub(super) fn fail(self, error: FetchError) {
+        (self.on_reply)(Err(error));
+    }
+}
+
+type Job = (Arc<Channel>, ReadShards);
+
+/// Reads files for peers, on a thread of its own: the disk may be slow, and the IO thread has
+/// heartbeats to send.
+#[derive(Debug, Default)]
+pub(super) struct ShardServer {
+    jobs: OnceLock<Option<Sender<Job>>>,
+}
+
+impl ShardServer {
+    pub(super) fn read(&self, channel: &Arc<Channel>, asked: ReadShards) {
+        let mut job = (channel.clone(), asked);
+        if let Some(jobs) = self.jobs.get_or_init(start) {
+            match jobs.send(job) {
+                Ok(()) => return,
+                Err(refused) => job = refused.0,
+            }
+        }
+        // There is no thread to be had: slowly is better than not at all.
+        answer(&job.0, &job.1);
+    }
+}
+
+/// Starts the thread, which ends with the last sender.
+fn start() -> Option<Sender<Job>> {
+    let (sender, jobs) = channel::<Job>();
+    let thread = std::thread::Builder::new().name("taskloom-shards".into());
+    let run = move || jobs.iter().for_each(|(channel, asked)| answer(&channel, &asked));
+    thread.spawn(run).ok().map(|_| sender)
+}
+
+fn answer(channel: &Channel, asked: &ReadShards) {
+    let directories = DIRECTORIES.lock().clone();
+    let found: Vec<Option<Bytes>> =
+        asked.pieces.iter().map(|piece| read(&directories, piece)).collect();
+    let length = |piece: &Option<Bytes>| {
+        piece.as_ref().map_or(ShardsReply::MISSING, |bytes| bytes.len() as u64)
+    };
+    let lengths = found.iter().map(length).collect();
+    let reply = ShardsReply { request: asked.request, lengths };
+    send(channel, &PeerMessage::ShardsReply(reply), found.into_iter().flatten().collect());
+}
+
+/// A piece of a file, if all of it is there.
+fn read(directories: &[PathBuf], piece: &ShardPiece) -> Option<Bytes> {
+    let name = format!("{:032x}", piece.file);
+    let file = directories.iter().find_map(|base| File::open(base.join(&name)).ok())?;
+    // A claim that is larger than the file reserves no memory.
+    let end = piece.offset.checked_add(piece.length)?;
+    if end > file.metadata().ok()?.len() {
+        return None;
+    }
+    let mut data = vec![0; usize::try_from(piece.length).ok()?];
+    file.read_exact_at(&mut data, piece.offset).ok()?;
+    Some(Bytes::from(data))
+}
