@@ -183,9 +183,12 @@ impl Stream {
 
     /// As [`FileReader::read`]. A short read empties a stream socket: no second call to learn that.
     fn read_buffer(&self, reader: &mut FrameReader) -> io::Result<(usize, bool)> {
-        let buffer = reader.room(READ_BYTES);
+        let buffer = reader.room(reader.read_ahead());
         let offered = buffer.capacity() - buffer.len();
         let read = self.read_into(buffer)?;
+        if read == offered {
+            reader.read_further_ahead();
+        }
         Ok((read, read < offered))
     }
 

@@ -55,6 +55,9 @@ pub fn write_frame(
     out[start + 4..start + 8].copy_from_slice(&head_len.to_le_bytes());
 }
 
+/// Room offered to reads, at first and at most, in bytes.
+const READ_LITTLE: usize = 4 * 1024;
+const READ_MUCH: usize = 64 * 1024;
 /// Frames with at least this much data have it read straight into memory of its own.
 const LAND_FROM: usize = 128 * 1024;
 /// Memory that is reserved for a frame's data before it arrives: untouched memory costs nothing,
@@ -67,6 +70,7 @@ pub struct FrameReader {
     buffer: BytesMut,
     limits: FrameLimits,
     landing: Option<Landing>,
+    read_ahead: usize,
 }
 
 /// A frame without the whole of its data, which goes from the socket to where it stays.
@@ -90,11 +94,23 @@ impl Landing {
 impl FrameReader {
     #[must_use]
     pub fn new(limits: FrameLimits) -> Self {
-        Self { buffer: BytesMut::new(), limits, landing: None }
+        Self { buffer: BytesMut::new(), limits, landing: None, read_ahead: READ_LITTLE }
     }
 
     pub fn set_limits(&mut self, limits: FrameLimits) {
         self.limits = limits;
+    }
+
+    /// How much room to offer to a read: little until much comes, since a scheduler has thousands
+    /// of connections on which little is said.
+    #[must_use]
+    pub fn read_ahead(&self) -> usize {
+        self.read_ahead
+    }
+
+    /// A read filled all the room that was offered: the next may get more.
+    pub fn read_further_ahead(&mut self) {
+        self.read_ahead = (self.read_ahead * 4).min(READ_MUCH);
     }
 
     /// Where the next received bytes go: at least `at_least` bytes of room, more when a large

@@ -69,8 +69,10 @@ impl Scheduler {
         worker.metrics = heartbeat;
         let bytes = worker.metrics.resident_bytes.saturating_sub(worker.managed_in_memory());
         worker.unmanaged.record(self.now, bytes, window_ns);
-        // There may be room by now.
-        self.placement_due |= std::mem::take(&mut worker.holds_back);
+        if std::mem::take(&mut worker.holds_back) {
+            // There may be room by now.
+            self.mark_spare(slot);
+        }
     }
 
     pub(super) fn on_memory_state(&mut self, slot: WorkerSlot, news: MemoryState) {

@@ -9,7 +9,8 @@
 //!   and their end.
 //! - `attempts`, `interrupts`, `policies`: retries with pauses, runs beyond their limits.
 //! - `actors`: results that live on one worker; `scatter`: data that clients put there.
-//! - `placement`, `stealing`: which worker gets which task, and how much ahead.
+//! - `placement`, `stealing`: which worker gets which task, and how much ahead; `standing`: who
+//!   looks for work; `eligibility`: who may run what.
 //! - `coordination`: locks, queues and other objects that programs share.
 //! - `replicas`: copies of results by order; `memory`: workers whose memory is short.
 //! - `events`, `setups`, `task_logs`, `control`, `dump`: for those who operate the cluster;
@@ -24,6 +25,7 @@ mod control;
 mod coordination;
 mod deposits;
 mod dump;
+mod eligibility;
 mod events;
 mod info;
 mod interrupts;
@@ -40,6 +42,7 @@ mod replay;
 mod replicas;
 mod scatter;
 mod setups;
+mod standing;
 mod stealing;
 mod story;
 mod submit;
@@ -220,8 +223,16 @@ pub struct Scheduler {
     /// Keeps submissions of one generation in the order in which they came.
     next_order: u64,
     next_stamp: u32,
-    /// Workers that may have room, longest waiting first.
-    spare: std::collections::VecDeque<WorkerSlot>,
+    standings: standing::Standings,
+    /// Classes with restrictions whose queues were empty, or had other workers, at the last
+    /// placement.
+    fresh_classes: Vec<u32>,
+    /// Workers with tasks in their own queues, and workers with more than they can run at once;
+    /// some have left that state by now.
+    victims: std::collections::VecDeque<WorkerSlot>,
+    overfull: Vec<WorkerSlot>,
+    /// Nobody has been silent for too long before.
+    silence_at: Nanos,
     /// Whether something that changes placements happened since the last [`Scheduler::poll`].
     placement_due: bool,
     steal_at: Option<Nanos>,
@@ -267,7 +278,11 @@ impl Scheduler {
             generation: Generation::default(),
             next_order: 0,
             next_stamp: 0,
-            spare: std::collections::VecDeque::new(),
+            standings: standing::Standings::default(),
+            fresh_classes: Vec::new(),
+            victims: std::collections::VecDeque::new(),
+            overfull: Vec::new(),
+            silence_at: Nanos::default(),
             placement_due: false,
             steal_at: None,
             without_worker: std::collections::VecDeque::new(),

@@ -7,6 +7,7 @@
 
 use super::planted::Fault;
 use super::queue::{Entry, Queue};
+use super::standing::Standing;
 use super::task::{State, mark};
 use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler};
@@ -19,6 +20,8 @@ use taskloom_types::{FunctionNo, Nanos};
 const LONG_TASK_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Results larger than this count as large: their producers are not run ahead.
 const LARGE_RESULT_BYTES: u64 = 1024 * 1024;
+/// What a message to one more worker costs, and its answer: system calls and wake-ups.
+const MESSAGE_NS: u64 = 20 * Nanos::MICROSECOND;
 /// Most tasks that a worker thread is given ahead.
 const MAX_AHEAD: u32 = 512;
 /// What a transfer costs beside its bytes, in ns.
@@ -68,14 +71,18 @@ impl Scheduler {
         Entry { priority: task.priority, stamp, task: index }
     }
 
-    fn push_to_class(&mut self, index: u32) {
+    pub(super) fn push_to_class(&mut self, index: u32) {
         let entry = self.entry(index);
         if self.is_actor(index) {
             self.place_actor(index, WorkerSlot::NONE);
         }
         let task = &mut self.tasks[index];
         task.queued_on = WorkerSlot::NONE;
-        self.classes[task.class].queue.push(entry);
+        let class = &mut self.classes[task.class];
+        if task.class != 0 && class.queue.len() == 0 {
+            self.fresh_classes.push(task.class);
+        }
+        class.queue.push(entry);
         if task.state == State::NoWorker && self.config.no_workers_timeout_ns.is_some() {
             self.without_worker.push_back((self.now, entry));
         }
@@ -87,7 +94,12 @@ impl Scheduler {
         if self.is_actor(index) {
             self.place_actor(index, slot);
         }
-        self.workers[slot].queue.push(entry);
+        let worker = &mut self.workers[slot];
+        worker.queue.push(entry);
+        if !std::mem::replace(&mut worker.is_victim, true) {
+            self.victims.push_back(slot);
+        }
+        self.mark_spare(slot);
     }
 
     /// Takes a task out of its queue. The state is still to be set.
@@ -128,12 +140,8 @@ impl Scheduler {
         if total == 0 {
             return None;
         }
-        let idle = self
-            .spare
-            .iter()
-            .find(|slot| class.is_eligible(**slot) && self.workers[**slot].has_free_slot());
         let mut candidates: SmallVec<[WorkerSlot; 8]> = held.keys().copied().collect();
-        candidates.extend(idle.copied());
+        candidates.extend(self.idle_worker_for(task.class));
         candidates.retain(|slot| class.is_eligible(*slot) && self.workers[*slot].takes_work());
         let cost = |slot: &WorkerSlot| {
             let missing = total - held.get(slot).copied().unwrap_or(0);
@@ -145,6 +153,18 @@ impl Scheduler {
         candidates.into_iter().min_by_key(cost)
     }
 
+    /// A free thread to compare the holders of the inputs with.
+    fn idle_worker_for(&self, class: u32) -> Option<WorkerSlot> {
+        /// So many workers are looked at: a task's price must not grow with the cluster.
+        const LOOK_AT: usize = 64;
+        let class = &self.classes[class];
+        let idle = self.standings.iter(&self.workers, Standing::Idle);
+        let due = self.standings.iter(&self.workers, Standing::Due);
+        let fits =
+            |slot: &WorkerSlot| class.is_eligible(*slot) && self.workers[*slot].has_free_slot();
+        idle.chain(due).take(LOOK_AT).find(fits)
+    }
+
     pub(super) fn transfer_ns(&self, bytes: u64) -> u64 {
         if bytes == 0 {
             return 0;
@@ -153,76 +173,145 @@ impl Scheduler {
             + bytes.saturating_mul(1_000) / (self.config.bandwidth / 1_000_000).max(1)
     }
 
-    /// Puts a worker on the list of those that look for work.
+    /// Something changed at a worker: the next placement looks at it.
     pub(super) fn mark_spare(&mut self, slot: WorkerSlot) {
-        self.placement_due = true;
-        let worker = &mut self.workers[slot];
-        if !worker.is_spare {
-            worker.is_spare = true;
-            self.spare.push_back(slot);
+        if self.workers[slot].place.standing != Standing::Due {
+            self.placement_due = true;
+            self.standings.put(&mut self.workers, slot, Standing::Due);
         }
     }
 
     /// Gives runnable tasks to workers with room: first each free thread one, then what may be
     /// sent ahead, by turns so that the work is spread.
     pub(super) fn place(&mut self) {
-        self.place_suspect();
-        self.fill(Self::has_slot_for_next, 1);
+        self.place_suspects();
+        let fresh = std::mem::take(&mut self.fresh_classes);
+        let due_before = self.standings.len(Standing::Due);
+        fresh.iter().for_each(|class| self.call_class(*class, Standing::Idle));
+        self.call(Standing::Idle);
+        self.put_last(due_before);
+        self.fill(Self::give_next);
+        while self.call(Standing::Idle) > 0 {
+            // Some found something better.
+            self.fill(Self::give_next);
+        }
         self.steal_for_idle();
-        self.fill(Self::has_room_ahead, self.ahead_share());
+        fresh.iter().for_each(|class| self.call_class(*class, Standing::Roomy));
+        self.call(Standing::Roomy);
+        self.fill(Self::give_ahead);
+        self.settle();
+        while self.call(Standing::Roomy) > 0 {
+            self.fill(Self::give_ahead);
+            self.settle();
+        }
         self.plan_steal_check();
     }
 
-    /// How many tasks a worker gets ahead at one turn: a fair share of a short queue.
-    fn ahead_share(&self) -> u32 {
-        let queued = self.state_counts[State::Queued as usize];
-        let workers = self.workers.len().max(1) as u64;
-        (queued / (2 * workers)).clamp(1, 64) as u32
+    /// Workers that found nothing look again: as many as there are tasks that anybody may run.
+    /// Returns how many.
+    fn call(&mut self, standing: Standing) -> usize {
+        let wanted = self.classes[0].queue.len();
+        let mut called = 0;
+        while called < wanted
+            && let Some(slot) = self.standings.first(standing)
+        {
+            self.standings.put(&mut self.workers, slot, Standing::Due);
+            called += 1;
+        }
+        called
     }
 
-    /// Visits the spare workers by turns, and gives each up to `share` tasks a turn, until none
-    /// takes any more.
-    fn fill(&mut self, may_take: fn(&Self, WorkerSlot, u32) -> bool, share: u32) {
+    /// The first workers of those that are due go behind the others, which have waited longer.
+    fn put_last(&mut self, count: usize) {
+        if self.standings.len(Standing::Due) == count {
+            return;
+        }
+        for _ in 0..count {
+            let Some(slot) = self.standings.first(Standing::Due) else { return };
+            self.standings.put(&mut self.workers, slot, Standing::Due);
+        }
+    }
+
+    /// Makes all workers of a list due that may run this class.
+    fn call_class(&mut self, class: u32, standing: Standing) {
+        for position in 0..self.classes[class].eligible.len() {
+            let slot = self.classes[class].eligible[position];
+            if self.workers[slot].place.standing == standing {
+                self.standings.put(&mut self.workers, slot, Standing::Due);
+            }
+        }
+    }
+
+    /// Visits the workers that are due by turns, until none takes any more.
+    fn fill(&mut self, give: fn(&mut Self, WorkerSlot) -> bool) {
         let mut turns_without_success = 0;
-        while turns_without_success < self.spare.len() {
+        while turns_without_success < self.standings.len(Standing::Due) {
             if self.state_counts[State::Queued as usize] == 0 {
                 return;
             }
-            let Some(slot) = self.spare.pop_front() else { return };
-            if self.workers.get(slot).is_none_or(|worker| !worker.takes_work()) {
-                if let Some(worker) = self.workers.get_mut(slot) {
-                    worker.is_spare = false;
-                }
+            let Some(slot) = self.standings.first(Standing::Due) else { return };
+            if !self.workers[slot].takes_work() {
+                self.standings.put(&mut self.workers, slot, Standing::Out);
                 continue;
             }
-            let mut taken = 0;
-            while taken < share && self.assign_next(slot, may_take) {
-                taken += 1;
-            }
-            turns_without_success = if taken > 0 { 0 } else { turns_without_success + 1 };
-            self.spare.push_back(slot);
+            self.standings.put(&mut self.workers, slot, Standing::Due);
+            turns_without_success = if give(self, slot) { 0 } else { turns_without_success + 1 };
         }
-        self.drop_full_workers();
     }
 
-    /// Workers without any room leave the list; they come back when a task of theirs ends. What
-    /// waits there for an input takes no room: it may wait for what is still queued.
-    fn drop_full_workers(&mut self) {
-        let full = |worker: &super::worker_table::WorkerRecord| {
-            !worker.has_free_slot()
-                && worker.active >= worker.info.nthreads.saturating_mul(2)
-                && worker.wait_ns() >= LONG_TASK_NS
-        };
-        let workers = &mut self.workers;
-        self.spare.retain(|slot| {
-            let Some(worker) = workers.get_mut(*slot) else { return false };
-            worker.is_spare = !full(worker);
-            worker.is_spare
-        });
+    /// A task for a free thread; with it as many short ones as take no longer than it takes to
+    /// call another worker. Returns whether there was any.
+    fn give_next(&mut self, slot: WorkerSlot) -> bool {
+        if !self.assign_next(slot, Self::has_slot_for_next) {
+            return false;
+        }
+        while self.assign_next(slot, Self::is_worth_no_message) {}
+        true
+    }
+
+    /// A worker's share of what may be sent ahead of free threads: that of a short queue is small,
+    /// so that all get some. Returns whether there was any.
+    fn give_ahead(&mut self, slot: WorkerSlot) -> bool {
+        let queued = self.state_counts[State::Queued as usize];
+        let workers = self.workers.len().max(1) as u64;
+        let share = (queued / (2 * workers)).clamp(1, 64);
+        let mut taken = 0;
+        while taken < share && self.assign_next(slot, Self::has_room_ahead) {
+            taken += 1;
+        }
+        taken > 0
+    }
+
+    /// Nobody is due any more. A worker that refused what is queued is asked again when something
+    /// of its own ends; one that found nothing, when there is something new.
+    fn settle(&mut self) {
+        while let Some(slot) = self.standings.first(Standing::Due) {
+            let standing = self.standing_of(slot);
+            self.standings.put(&mut self.workers, slot, standing);
+        }
+    }
+
+    fn standing_of(&mut self, slot: WorkerSlot) -> Standing {
+        if self.workers[slot].has_free_slot() {
+            return Standing::Idle;
+        }
+        let any_queued = self.state_counts[State::Queued as usize] > 0;
+        let takes_work = self.workers[slot].takes_work();
+        let refuses = any_queued && self.first_entry(slot).is_some();
+        if takes_work && !refuses { Standing::Roomy } else { Standing::Out }
     }
 
     fn has_slot_for_next(&self, slot: WorkerSlot, _task: u32) -> bool {
         self.workers[slot].has_free_slot()
+    }
+
+    /// Whether the worker has so little to do that this task, too, is done there before another
+    /// worker would have heard of it.
+    fn is_worth_no_message(&self, slot: WorkerSlot, index: u32) -> bool {
+        let expected = self.prefixes[self.tasks[index].prefix].duration_ns;
+        expected > 0
+            && self.workers[slot].occupancy_ns.saturating_add(expected) <= MESSAGE_NS
+            && self.has_room_ahead(slot, index)
     }
 
     /// Whether this task may be sent to the worker ahead of a free thread.
@@ -391,10 +480,21 @@ impl Scheduler {
         worker.blocked += u32::from(task.waiting_on > 0);
         worker.occupancy_ns = worker.occupancy_ns.saturating_add(task.expected_ns);
         worker.available.take(&self.classes[task.class].resources);
+        self.note_overfull(slot);
         self.set_state(index, State::Processing);
         self.send_functions(index, slot);
         let compute = self.compute_message(index, slot);
         self.outbox.compute(&mut self.workers[slot], compute);
+    }
+
+    /// Work may have to be taken back from who has more than it can run at once.
+    fn note_overfull(&mut self, slot: WorkerSlot) {
+        let worker = &mut self.workers[slot];
+        let is_new = worker.active > worker.info.nthreads && !worker.is_overfull;
+        if is_new {
+            worker.is_overfull = true;
+            self.overfull.push(slot);
+        }
     }
 
     fn send_functions(&mut self, index: u32, slot: WorkerSlot) {
@@ -403,7 +503,7 @@ impl Scheduler {
             if !self.workers[slot].functions.insert(number) {
                 continue;
             }
-            let Some(function) = self.functions.get(number) else { continue };
+            let Some(function) = self.functions.get_for(number, slot) else { continue };
             let message = SchedulerToWorker::Function(WorkerFunction {
                 number,
                 name: function.name.clone(),
@@ -483,7 +583,7 @@ impl Scheduler {
             worker.occupancy_ns = worker.occupancy_ns.saturating_sub(expected_ns);
         }
         if was_canary {
-            self.end_reservation();
+            self.end_reservation(slot);
         }
         self.mark_spare(slot);
     }
@@ -509,70 +609,12 @@ impl Scheduler {
             worker.blocked += is_blocked;
             worker.occupancy_ns = worker.occupancy_ns.saturating_add(expected_ns);
         }
+        self.note_overfull(slot);
         if was_canary && seceded {
             self.tasks[index].marks &= !mark::CANARY;
-            self.end_reservation();
+            self.end_reservation(slot);
         }
         self.mark_spare(slot);
-    }
-
-    /// A worker joined or left: who may run what is found anew, and runnable tasks change
-    /// between queued and no-worker where that follows.
-    pub(super) fn refresh_classes(&mut self) {
-        for slot in self.workers.slots().collect::<Vec<_>>() {
-            self.workers[slot].classes.clear();
-        }
-        for class in self.classes.iter() {
-            let eligible = self.classes[class].find_eligible(&self.workers);
-            for slot in &eligible {
-                self.workers[*slot].classes.push(class);
-            }
-            self.classes[class].eligible = eligible;
-            self.requeue_class(class);
-        }
-        self.park_suspects();
-        self.placement_due = true;
-    }
-
-    /// Suspects that nobody may run any more do not keep others waiting.
-    fn park_suspects(&mut self) {
-        let Self { tasks, classes, suspects, .. } = self;
-        let is_stranded = |id| {
-            let task = tasks.get(id).map(|index| &tasks[index]);
-            task.is_some_and(|task| classes[task.class].eligible.is_empty())
-        };
-        for id in suspects.take_if(is_stranded) {
-            self.set_state(id.index, State::NoWorker);
-            self.push_to_class(id.index);
-        }
-    }
-
-    fn requeue_class(&mut self, class: u32) {
-        let to =
-            if self.classes[class].eligible.is_empty() { State::NoWorker } else { State::Queued };
-        let tasks = &self.tasks;
-        let is_valid = |entry: &Entry| Self::is_entry_valid(tasks, entry);
-        let record = &mut self.classes[class];
-        let first = record.queue.peek(is_valid).map(|entry| tasks[entry.task].state);
-        if first.is_none_or(|state| state == to) {
-            return;
-        }
-        let entries = std::mem::take(&mut record.queue).drain(is_valid);
-        for entry in entries {
-            self.set_state(entry.task, to);
-            if to == State::Queued && self.tasks[entry.task].suspicions > 0 {
-                self.suspects.add(self.tasks.id(entry.task));
-            } else {
-                self.push_to_class(entry.task);
-            }
-        }
-    }
-
-    /// A class of which no task is left.
-    pub(super) fn drop_class(&mut self, class: u32) {
-        for slot in self.workers.slots().collect::<Vec<_>>() {
-            self.workers[slot].classes.retain(|other| *other != class);
-        }
     }
 
     /// Moves the tasks of a leaving worker's own queue to where others find them.

@@ -3,14 +3,20 @@
 
 use super::planted::Fault;
 use super::queue::Entry;
+use super::standing::Standing;
 use super::task::mark;
 use super::worker_table::WorkerSlot;
 use super::{Scheduler, State};
+use smallvec::SmallVec;
 use taskloom_proto::worker::{SchedulerToWorker, TaskAttempt};
 use taskloom_types::Nanos;
 
 /// How often to look again while some worker is idle and another has more than it can run.
 const STEAL_CHECK_NS: u64 = 10 * Nanos::MILLISECOND;
+
+/// So many thieves, and so many victims for each, are looked at in one placement; the others have
+/// their turn at the next.
+const LOOK_AT: usize = 64;
 
 /// How long a worker may report no progress before actors that wait there are made elsewhere: a
 /// first import takes a while.
@@ -19,32 +25,55 @@ const ACTOR_PATIENCE_NS: u64 = Nanos::SECOND;
 impl Scheduler {
     /// Idle workers take from the queues of busy ones, where waiting costs more than moving.
     pub(super) fn steal_for_idle(&mut self) {
-        if !self.config.work_stealing {
+        if !self.config.work_stealing || self.victims.is_empty() {
             return;
         }
-        let idle: Vec<_> = self.spare.iter().copied().collect();
-        for thief in idle {
-            while self.workers.get(thief).is_some_and(|worker| worker.has_free_slot()) {
-                let Some(entry) = self.find_queued_prey(thief) else { break };
+        let due = self.standings.iter(&self.workers, Standing::Due);
+        let idle = self.standings.iter(&self.workers, Standing::Idle);
+        let is_free = |slot: &WorkerSlot| self.workers[*slot].has_free_slot();
+        let thieves: SmallVec<[WorkerSlot; LOOK_AT]> =
+            due.chain(idle).filter(is_free).take(LOOK_AT).collect();
+        for thief in &thieves {
+            while self.workers[*thief].has_free_slot() {
+                let Some(entry) = self.find_queued_prey(*thief) else { break };
                 self.counters.stolen += 1;
                 self.unqueue(entry.task);
-                self.assign(entry.task, thief);
+                self.assign(entry.task, *thief);
             }
+            self.pass_on_turn(*thief);
+        }
+        if !self.victims.is_empty() && thieves.len().max(self.victims.len()) >= LOOK_AT {
+            // Not all of them were asked, or not about all.
+            self.steal_at.get_or_insert(self.now.after(STEAL_CHECK_NS));
+        }
+    }
+
+    /// Behind the others that are idle, which may be able to take what this one could not.
+    fn pass_on_turn(&mut self, thief: WorkerSlot) {
+        let worker = &self.workers[thief];
+        if worker.place.standing == Standing::Idle {
+            let is_idle = worker.has_free_slot();
+            let standing = if is_idle { Standing::Idle } else { Standing::Due };
+            self.standings.put(&mut self.workers, thief, standing);
         }
     }
 
     /// The first task, by priority, in another worker's queue that is worth moving here.
     fn find_queued_prey(&mut self, thief: WorkerSlot) -> Option<Entry> {
         let mut best: Option<Entry> = None;
-        for victim in self.workers.slots().collect::<Vec<_>>() {
-            if victim == thief || self.workers[victim].queue.len() == 0 {
-                continue;
-            }
+        for _ in 0..self.victims.len().min(LOOK_AT) {
+            let victim = self.victims.pop_front()?;
             let tasks = &self.tasks;
-            let queue = &mut self.workers[victim].queue;
-            let Some(entry) = queue.peek(|entry| Self::is_entry_valid(tasks, entry)) else {
+            let Some(record) = self.workers.get_mut(victim) else { continue };
+            let first = record.queue.peek(|entry| Self::is_entry_valid(tasks, entry));
+            let Some(entry) = first else {
+                record.is_victim = false;
                 continue;
             };
+            self.victims.push_back(victim);
+            if victim == thief {
+                continue;
+            }
             if self.is_actor(entry.task) && !self.may_move_actor(victim, thief) {
                 self.steal_at.get_or_insert(self.now.after(STEAL_CHECK_NS));
                 continue;
@@ -101,16 +130,11 @@ impl Scheduler {
         if self.state_counts[State::Queued as usize] > 0 {
             return false;
         }
-        let idle: Vec<_> = self.spare.iter().copied().filter(|slot| self.is_idle(*slot)).collect();
-        let Some(first_idle) = idle.first().copied() else { return false };
-        let mut any_excess = false;
-        for victim in self.workers.slots().collect::<Vec<_>>() {
+        let Some(first_idle) = self.first_idle() else { return false };
+        let victims = self.find_overfull();
+        for victim in victims.iter().copied() {
             let worker = &self.workers[victim];
             let excess = worker.active.saturating_sub(worker.info.nthreads) as usize;
-            if excess == 0 {
-                continue;
-            }
-            any_excess = true;
             let is_asked = |task: &&u32| self.tasks[**task].has(mark::RETRACTING);
             let asked = worker.processing.iter().filter(is_asked).count();
             let Some(excess) = excess.checked_sub(asked).filter(|excess| *excess > 0) else {
@@ -123,11 +147,25 @@ impl Scheduler {
             }
             self.retract_some(victim, first_idle, excess.div_ceil(2));
         }
-        any_excess
+        !victims.is_empty()
     }
 
-    fn is_idle(&self, slot: WorkerSlot) -> bool {
-        self.workers.get(slot).is_some_and(|worker| worker.has_free_slot())
+    fn first_idle(&self) -> Option<WorkerSlot> {
+        let mut idle = self.standings.iter(&self.workers, Standing::Idle);
+        idle.find(|slot| self.workers[*slot].has_free_slot())
+    }
+
+    /// The workers that have more than they can run at once, by slot.
+    fn find_overfull(&mut self) -> Vec<WorkerSlot> {
+        let mut overfull = std::mem::take(&mut self.overfull);
+        overfull.retain(|slot| {
+            let Some(worker) = self.workers.get_mut(*slot) else { return false };
+            worker.is_overfull = worker.active > worker.info.nthreads;
+            worker.is_overfull
+        });
+        overfull.sort_unstable();
+        self.overfull.clone_from(&overfull);
+        overfull
     }
 
     /// How long ago the worker last reported progress, as a lower bound of how long its tasks

@@ -4,6 +4,7 @@ use super::clients::{ClientRecord, OpenSubmission};
 use super::planted::Fault;
 use super::task::{Kind, State, Want, mark};
 use super::transitions::{DropReason, Step, dropped_error};
+use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler, Set};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -28,6 +29,8 @@ pub struct FunctionRecord {
     clients: u32,
     /// Live tasks that use it.
     tasks: u32,
+    /// Workers that were sent it; some may be gone.
+    holders: Vec<WorkerSlot>,
 }
 
 /// Functions by id and by number. One that no client and no task refers to is dropped.
@@ -43,6 +46,13 @@ impl FunctionTable {
         self.records.get(&number)
     }
 
+    /// The function, to be sent to a worker that has it from then on.
+    pub fn get_for(&mut self, number: FunctionNo, worker: WorkerSlot) -> Option<&FunctionRecord> {
+        let record = self.records.get_mut(&number)?;
+        record.holders.push(worker);
+        Some(record)
+    }
+
     fn insert(&mut self, function: RegisterFunction) -> FunctionNo {
         if let Some(number) = self.by_id.get(&function.id) {
             return *number;
@@ -51,22 +61,21 @@ impl FunctionTable {
         let number = FunctionNo(self.last);
         self.by_id.insert(function.id, number);
         let RegisterFunction { id, name, payload } = function;
-        let record = FunctionRecord { id, name, payload, clients: 0, tasks: 0 };
+        let record = FunctionRecord { id, name, payload, clients: 0, tasks: 0, holders: vec![] };
         self.records.insert(number, record);
         number
     }
 
-    /// Changes the counts; returns whether the function is gone by that.
-    fn count(&mut self, number: FunctionNo, clients: i32, tasks: i32) -> bool {
-        let Some(record) = self.records.get_mut(&number) else { return false };
+    /// Changes the counts; returns the function if it is gone by that.
+    fn count(&mut self, number: FunctionNo, clients: i32, tasks: i32) -> Option<FunctionRecord> {
+        let record = self.records.get_mut(&number)?;
         record.clients = record.clients.saturating_add_signed(clients);
         record.tasks = record.tasks.saturating_add_signed(tasks);
         if record.clients > 0 || record.tasks > 0 {
-            return false;
+            return None;
         }
         self.by_id.remove(&record.id);
-        self.records.remove(&number);
-        true
+        self.records.remove(&number)
     }
 
     pub fn len(&self) -> usize {
@@ -123,11 +132,11 @@ impl Scheduler {
     }
 
     fn release_function(&mut self, number: FunctionNo, clients: i32, tasks: i32) {
-        if !self.functions.count(number, clients, tasks) {
-            return;
-        }
-        for slot in self.workers.slots().collect::<Vec<_>>() {
-            let worker = &mut self.workers[slot];
+        let Some(function) = self.functions.count(number, clients, tasks) else { return };
+        let mut holders = function.holders;
+        holders.sort_unstable();
+        for slot in holders {
+            let Some(worker) = self.workers.get_mut(slot) else { continue };
             if worker.functions.remove(&number) {
                 let message = SchedulerToWorker::ForgetFunctions(vec![number]);
                 self.outbox.send_worker(worker, message);
@@ -226,8 +235,8 @@ impl Scheduler {
         interned.prefixes.iter().for_each(|prefix| self.prefixes.release(*prefix));
         interned.policies.iter().for_each(|policy| self.policies.release(*policy));
         for class in &interned.classes {
-            if self.classes.release(*class) {
-                self.drop_class(*class);
+            if let Some(eligible) = self.classes.release(*class) {
+                self.drop_class(*class, &eligible);
             }
         }
     }
@@ -374,8 +383,8 @@ impl Scheduler {
             self.prefixes[prefix].tasks += 1;
             self.prefixes.release(old_prefix);
         }
-        if self.classes.release(old_class) {
-            self.drop_class(old_class);
+        if let Some(eligible) = self.classes.release(old_class) {
+            self.drop_class(old_class, &eligible);
         }
     }
 

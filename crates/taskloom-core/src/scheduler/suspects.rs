@@ -1,5 +1,6 @@
-//! Who is to blame when a worker dies: only tasks that were executing. They are tried again one
-//! at a time, alone on a worker, so that a task which kills workers takes no other with it.
+//! Who is to blame when a worker dies: only tasks that were executing. They are tried again alone
+//! on a worker each, so that a task which kills workers takes no other with it; few at a time, so
+//! that it does not take all workers, and not one at a time where many workers died together.
 
 use super::planted::Fault;
 use super::task::{State, mark};
@@ -24,14 +25,20 @@ struct Limbo {
     tasks: Executing,
 }
 
+/// A worker that is closed to all but suspects.
+#[derive(Debug, Clone, Copy)]
+struct Reservation {
+    slot: WorkerSlot,
+    /// Whether a suspect runs there.
+    is_running: bool,
+}
+
 /// Tasks under suspicion, and what is known of deaths.
 #[derive(Debug, Default)]
 pub struct Suspects {
     queue: VecDeque<TaskId>,
-    /// The worker that runs a suspect alone, or that is being emptied for it.
-    reserved: Option<WorkerSlot>,
-    /// Whether a suspect runs on the reserved worker.
-    is_running: bool,
+    /// Workers that run a suspect alone, or that are being emptied for one.
+    reserved: Vec<Reservation>,
     limbo: Vec<Limbo>,
     /// Reports that came before the connection was seen to close.
     reports: Vec<(Nanos, WorkerExited)>,
@@ -238,33 +245,72 @@ impl Scheduler {
         }
     }
 
-    /// Runs the next suspect, alone, where a worker can be had or emptied for it.
-    pub(super) fn place_suspect(&mut self) {
-        if self.suspects.is_running {
+    /// Runs the next suspects, each alone, where workers can be had or emptied for them.
+    pub(super) fn place_suspects(&mut self) {
+        /// Suspects that are passed over since their workers are busy with others.
+        const LOOK_AT: usize = 1024;
+        if self.suspects.queue.is_empty() && self.suspects.reserved.is_empty() {
             return;
         }
-        let next = self.suspects.queue.front().and_then(|id| self.tasks.get(*id));
-        let Some(index) = next else {
-            // The suspect that a worker was emptied for is gone.
-            self.end_reservation();
-            return;
-        };
-        let is_eligible = |slot| self.classes[self.tasks[index].class].is_eligible(slot);
-        if !self.suspects.reserved.is_some_and(is_eligible) {
-            self.end_reservation();
-            self.suspects.reserved = self.worker_for_suspect(index);
+        let mut unused = self.unused_reservations();
+        let running = self.suspects.reserved.len() - unused.len();
+        let mut left = self.suspects.queue.len().min(self.most_suspects().saturating_sub(running));
+        let mut position = 0;
+        while left > 0 && position < self.suspects.queue.len().min(LOOK_AT) {
+            let id = self.suspects.queue[position];
+            let Some(index) = self.tasks.get(id) else {
+                self.suspects.queue.remove(position);
+                continue;
+            };
+            position += 1;
+            let Some(slot) = self.reserve_for(index, &mut unused) else { continue };
+            left -= 1;
+            if self.start_suspect(index, slot) {
+                position -= 1;
+                self.suspects.queue.remove(position);
+            }
         }
-        let Some(slot) = self.suspects.reserved else { return };
-        let worker = &mut self.workers[slot];
-        worker.reserved = true;
+        // Emptied for suspects that are gone, or that may not run there.
+        unused.into_iter().for_each(|slot| self.end_reservation(slot));
+    }
+
+    /// How many suspects run at the same time: few, since each may take its worker with it.
+    fn most_suspects(&self) -> usize {
+        const WORKERS_EACH: usize = 8;
+        (self.workers.len() / WORKERS_EACH).max(1)
+    }
+
+    fn unused_reservations(&self) -> Vec<WorkerSlot> {
+        let reserved = self.suspects.reserved.iter();
+        reserved.filter(|r| !r.is_running).map(|r| r.slot).collect()
+    }
+
+    /// A worker for the suspect alone: one that is being emptied, or else another.
+    fn reserve_for(&mut self, index: u32, unused: &mut Vec<WorkerSlot>) -> Option<WorkerSlot> {
+        let class = &self.classes[self.tasks[index].class];
+        if let Some(position) = unused.iter().position(|slot| class.is_eligible(*slot)) {
+            return Some(unused.remove(position));
+        }
+        let slot = self.worker_for_suspect(index)?;
+        self.workers[slot].reserved = true;
+        self.suspects.reserved.push(Reservation { slot, is_running: false });
+        Some(slot)
+    }
+
+    /// Starts the suspect where it is to be alone, unless something else still runs there.
+    fn start_suspect(&mut self, index: u32, slot: WorkerSlot) -> bool {
+        let worker = &self.workers[slot];
         let resources = &self.classes[self.tasks[index].class].resources;
         // What is blocked there may be waiting for this very suspect.
-        if worker.active == worker.blocked && worker.available.covers(resources) {
-            self.suspects.queue.pop_front();
-            self.suspects.is_running = true;
-            self.tasks[index].marks |= mark::CANARY;
-            self.assign(index, slot);
+        if worker.active != worker.blocked || !worker.available.covers(resources) {
+            return false;
         }
+        for reservation in &mut self.suspects.reserved {
+            reservation.is_running |= reservation.slot == slot;
+        }
+        self.tasks[index].marks |= mark::CANARY;
+        self.assign(index, slot);
+        true
     }
 
     /// The eligible worker with the least to do.
@@ -278,13 +324,13 @@ impl Scheduler {
     }
 
     /// The reserved worker is open to all again: the suspect's run is over, or waits for others.
-    pub(super) fn end_reservation(&mut self) {
-        self.suspects.is_running = false;
+    pub(super) fn end_reservation(&mut self, slot: WorkerSlot) {
         if self.has(Fault::ReservationStays) {
             return;
         }
-        let Some(slot) = self.suspects.reserved.take() else { return };
-        if self.workers.get(slot).is_some() {
+        let before = self.suspects.reserved.len();
+        self.suspects.reserved.retain(|reservation| reservation.slot != slot);
+        if self.suspects.reserved.len() < before {
             self.workers[slot].reserved = false;
             self.mark_spare(slot);
         }
@@ -292,15 +338,20 @@ impl Scheduler {
 
     /// A worker takes no tasks for a while: one that was emptied for a suspect is not waited for.
     pub(super) fn free_reservation(&mut self, slot: WorkerSlot) {
-        if !self.suspects.is_running {
-            self.forget_reservation(slot);
+        if self.unused_reservations().contains(&slot) {
+            self.end_reservation(slot);
         }
     }
 
-    /// A worker is gone.
-    pub(super) fn forget_reservation(&mut self, slot: WorkerSlot) {
-        if self.suspects.reserved == Some(slot) {
-            self.end_reservation();
+    /// # Errors
+    /// A worker is closed to others, and for no suspect.
+    pub(super) fn validate_reservations(&self) -> Result<(), String> {
+        let reserved = &self.suspects.reserved;
+        let closed = self.workers.iter().filter(|worker| worker.reserved).count();
+        let is_closed = |r: &Reservation| self.workers.get(r.slot).is_some_and(|w| w.reserved);
+        if closed != reserved.len() || !reserved.iter().all(is_closed) {
+            return Err(format!("{closed} workers are closed for {} suspects", reserved.len()));
         }
+        Ok(())
     }
 }

@@ -443,8 +443,8 @@ impl Scheduler {
         self.tasks.remove(index);
         self.prefixes.release(prefix);
         self.policies.release(policy);
-        if self.classes.release(class) {
-            self.drop_class(class);
+        if let Some(eligible) = self.classes.release(class) {
+            self.drop_class(class, &eligible);
         }
         self.release_functions(&functions);
     }

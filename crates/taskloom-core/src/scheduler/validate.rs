@@ -1,5 +1,6 @@
 //! The invariants, recounted from scratch. For tests and the simulator; it takes linear time.
 
+use super::standing::Standing;
 use super::task::{Kind, State, mark};
 use super::{Map, Scheduler};
 use taskloom_types::{TaskId, WorkerNo};
@@ -20,6 +21,8 @@ impl Scheduler {
         self.tasks.iter().try_for_each(|index| self.validate_task(index, &uses))?;
         self.validate_counts()?;
         self.validate_policies()?;
+        self.standings.validate(&self.workers)?;
+        self.validate_reservations()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
         self.validate_memory()?;
         self.validate_setups()?;
@@ -251,9 +254,7 @@ impl Scheduler {
         if (active, blocked) != (worker.active, worker.blocked) {
             return broken("it counts its active tasks wrongly");
         }
-        if worker.has_free_slot() && !worker.is_spare {
-            return broken("it has a free thread and does not look for work");
-        }
+        self.validate_standing(slot)?;
         if left != worker.available {
             return broken("it counts its free resources wrongly");
         }
@@ -261,6 +262,33 @@ impl Scheduler {
             if !self.tasks.is_live(*index) || !self.tasks[*index].replicas.contains(&slot) {
                 return broken("it is thought to hold a result that does not name it");
             }
+        }
+        Ok(())
+    }
+
+    /// No worker with room is forgotten where there is work: that would wait for ever.
+    fn validate_standing(&self, slot: super::WorkerSlot) -> Result<(), String> {
+        let worker = &self.workers[slot];
+        let broken = |what: &str| Err(format!("worker {}: {what}", worker.info.name));
+        let standing = worker.place.standing;
+        if worker.has_free_slot() && !matches!(standing, Standing::Due | Standing::Idle) {
+            return broken("it has a free thread and does not look for work");
+        }
+        let has_own = worker.queue.len() > 0;
+        if has_own && !(worker.is_victim && self.victims.contains(&slot)) {
+            return broken("nobody knows of the tasks in its queue");
+        }
+        let is_overfull = worker.active > worker.info.nthreads;
+        if is_overfull && !(worker.is_overfull && self.overfull.contains(&slot)) {
+            return broken("nobody knows that it has more than it can run");
+        }
+        let could_take = |class: &u32| {
+            let class = &self.classes[*class];
+            class.queue.len() > 0 && worker.available.covers(&class.resources)
+        };
+        let overlooks = standing == Standing::Idle && worker.has_free_slot() && !worker.holds_back;
+        if !self.placement_due && overlooks && (has_own || worker.classes.iter().any(could_take)) {
+            return broken("it has a free thread and overlooks what it could run");
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::memory::Unmanaged;
 use super::queue::Queue;
+use super::standing::Place;
 use super::{Map, Set};
 use taskloom_proto::worker::{Heartbeat, RegisterWorker};
 use taskloom_types::{Attempt, FunctionNo, Nanos, Resources, TaskId, WorkerNo};
@@ -59,8 +60,11 @@ pub struct WorkerRecord {
     pub holds_back: bool,
     /// Whether its end was asked for: then nothing that ran there is to blame.
     pub end_expected: bool,
-    /// Whether it is in the list of workers that look for work.
-    pub is_spare: bool,
+    /// Where it stands among those that look for work.
+    pub place: Place,
+    /// Whether it is in `Scheduler::victims`, and in `Scheduler::overfull`.
+    pub is_victim: bool,
+    pub is_overfull: bool,
     /// Where its last message of this turn is; see `Outbox`.
     pub last_action: usize,
 }
@@ -93,7 +97,9 @@ impl WorkerRecord {
             paused: None,
             holds_back: false,
             end_expected: false,
-            is_spare: false,
+            place: Place::default(),
+            is_victim: false,
+            is_overfull: false,
             last_action: usize::MAX,
         }
     }
@@ -136,31 +142,40 @@ fn host_of(address: &str) -> &str {
 #[derive(Debug, Default)]
 pub struct WorkerTable {
     slots: Vec<Option<Box<WorkerRecord>>>,
+    /// Slots of workers that left.
+    free: Vec<u32>,
     by_number: Map<WorkerNo, WorkerSlot>,
+    by_name: Map<String, WorkerSlot>,
 }
 
 impl WorkerTable {
     pub fn insert(&mut self, worker: WorkerRecord) -> WorkerSlot {
-        let number = worker.number;
-        let free = self.slots.iter().position(Option::is_none);
-        let index = free.unwrap_or_else(|| {
+        let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            self.slots.len() - 1
+            (self.slots.len() - 1) as u32
         });
-        self.slots[index] = Some(Box::new(worker));
-        let slot = WorkerSlot(index as u32);
-        self.by_number.insert(number, slot);
+        let slot = WorkerSlot(index);
+        self.by_number.insert(worker.number, slot);
+        self.by_name.insert(worker.info.name.clone(), slot);
+        self.slots[index as usize] = Some(Box::new(worker));
         slot
     }
 
     pub fn remove(&mut self, slot: WorkerSlot) -> Option<Box<WorkerRecord>> {
         let worker = self.slots.get_mut(slot.0 as usize)?.take()?;
         self.by_number.remove(&worker.number);
+        self.by_name.remove(&worker.info.name);
+        self.free.push(slot.0);
         Some(worker)
     }
 
     pub fn slot(&self, number: WorkerNo) -> Option<WorkerSlot> {
         self.by_number.get(&number).copied()
+    }
+
+    /// The worker of this name; names are unique among those that are connected.
+    pub fn named(&self, name: &str) -> Option<WorkerSlot> {
+        self.by_name.get(name).copied()
     }
 
     pub fn get(&self, slot: WorkerSlot) -> Option<&WorkerRecord> {
@@ -224,12 +239,37 @@ pub struct ClassRecord {
 }
 
 impl ClassRecord {
+    /// Whether who may run these tasks hangs on more than the worker itself: others serve when
+    /// none of those that were named is there.
+    pub fn has_fallback(&self) -> bool {
+        self.allow_other_workers && !self.workers.is_empty()
+    }
+
+    /// Whether a worker is named, if any is, and offers the resources.
+    pub fn suits(&self, worker: &WorkerRecord) -> bool {
+        (self.workers.is_empty() || self.workers.iter().any(|word| worker.is_called(word)))
+            && self.covers(worker)
+    }
+
+    fn covers(&self, worker: &WorkerRecord) -> bool {
+        worker.info.resources.covers(&self.resources) && !worker.leaving
+    }
+
+    pub fn add_eligible(&mut self, slot: WorkerSlot) {
+        if let Err(position) = self.eligible.binary_search(&slot) {
+            self.eligible.insert(position, slot);
+        }
+    }
+
+    pub fn remove_eligible(&mut self, slot: WorkerSlot) {
+        if let Ok(position) = self.eligible.binary_search(&slot) {
+            self.eligible.remove(position);
+        }
+    }
+
     /// The slots of `workers` that may run tasks of this class.
     pub fn find_eligible(&self, workers: &WorkerTable) -> Vec<WorkerSlot> {
-        let covers = |slot: &WorkerSlot| {
-            let worker = &workers[*slot];
-            worker.info.resources.covers(&self.resources) && !worker.leaving
-        };
+        let covers = |slot: &WorkerSlot| self.covers(&workers[*slot]);
         let called: Vec<_> = workers.called(&self.workers).into_iter().filter(covers).collect();
         if called.is_empty() && self.allow_other_workers {
             return workers.slots().filter(covers).collect();
@@ -291,17 +331,18 @@ impl ClassTable {
         (class, true)
     }
 
-    /// A task of this class is gone. Returns whether the class went with it.
-    pub fn release(&mut self, class: u32) -> bool {
+    /// A task of this class is gone. Returns those that might have run it when the class went
+    /// with it.
+    pub fn release(&mut self, class: u32) -> Option<Vec<WorkerSlot>> {
         let record = &mut self.records[class as usize];
         record.tasks -= 1;
         if record.tasks > 0 || class == 0 {
-            return false;
+            return None;
         }
         let record = std::mem::take(record);
         self.by_name.remove(&(record.workers, record.allow_other_workers, record.resources));
         self.free.push(class);
-        true
+        Some(record.eligible)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = u32> + use<> {

@@ -1,6 +1,7 @@
 //! What workers say, and what happens when they join, fall silent or leave.
 
 use super::planted::Fault;
+use super::standing::Standing;
 use super::task::{Kind, State, mark};
 use super::transitions::Step;
 use super::worker_table::{Executing, WorkerRecord, WorkerSlot};
@@ -90,8 +91,8 @@ impl Scheduler {
     }
 
     fn on_worker_joined(&mut self, number: WorkerNo, info: RegisterWorker) {
-        let is_double = self.workers.slot(number).is_some()
-            || self.workers.iter().any(|worker| worker.info.name == info.name);
+        let is_double =
+            self.workers.slot(number).is_some() || self.workers.named(&info.name).is_some();
         if is_double {
             let reason = format!(
                 "a worker named {:?} is connected already; give this one another --name",
@@ -110,7 +111,7 @@ impl Scheduler {
         self.outbox.send_worker(&mut worker, SchedulerToWorker::Registered(registered));
         let slot = self.workers.insert(worker);
         self.begin_preparation(slot);
-        self.refresh_classes();
+        self.admit_to_classes(slot);
         self.mark_spare(slot);
         self.announce_worker("add-worker", slot);
         self.place_waiting_scatters();
@@ -310,7 +311,7 @@ impl Scheduler {
     /// The worker gets no new tasks; those that it has go on.
     pub(super) fn stop_using(&mut self, slot: WorkerSlot) {
         self.workers[slot].leaving = true;
-        self.refresh_classes();
+        self.dismiss_from_classes(slot);
         self.spill_queue(slot);
     }
 
@@ -320,7 +321,7 @@ impl Scheduler {
             self.counters.workers_lost += 1;
         }
         self.stop_using(slot);
-        self.forget_reservation(slot);
+        self.end_reservation(slot);
         self.forget_copies_to(slot);
         let mut held: Vec<u32> = self.workers[slot].held.iter().copied().collect();
         held.sort_unstable();
@@ -337,26 +338,28 @@ impl Scheduler {
         if !self.has(Fault::LostWorkerKeepsTasks) {
             self.judge_lost_tasks(slot, lost_actors);
         }
-        self.spare.retain(|other| *other != slot);
         self.forget_scatters_to(slot);
         self.forget_run_on(slot);
         self.forget_preparation_of(slot);
         self.announce_worker("remove-worker", slot);
         self.forget_coordination_on(slot);
+        self.standings.put(&mut self.workers, slot, Standing::Out);
+        self.victims.retain(|other| *other != slot);
+        self.overfull.retain(|other| *other != slot);
         self.workers.remove(slot);
         self.run_steps();
     }
 
     pub(super) fn next_worker_deadline(&self) -> Option<Nanos> {
-        let ttl = self.config.worker_ttl_ns;
-        let seen = self.workers.iter().map(|worker| worker.last_seen).min()?;
+        if self.workers.len() == 0 {
+            return None;
+        }
         // Sooner than that, to notice by its absence that the scheduler itself was stopped.
-        Some(seen.after(ttl).min(self.last_poll.after(ttl / 4)))
+        Some(self.silence_at.min(self.last_poll.after(self.config.worker_ttl_ns / 4)))
     }
 
     pub(super) fn lose_silent_workers(&mut self) {
-        let is_time = self.next_worker_deadline().is_some_and(|at| at <= self.now);
-        if !is_time || self.has(Fault::SilenceIgnored) {
+        if self.silence_at > self.now || self.has(Fault::SilenceIgnored) {
             return;
         }
         for slot in self.workers.slots().collect::<Vec<_>>() {
@@ -370,6 +373,9 @@ impl Scheduler {
             let reason = format!("nothing was heard from it for {silent_s} s");
             self.outbox.push(Action::CloseWorker(number, reason));
         }
+        // Who is heard of meanwhile only moves it later, and so does who joins: found anew then.
+        let seen = self.workers.iter().map(|worker| worker.last_seen).min();
+        self.silence_at = seen.unwrap_or(self.now).after(self.config.worker_ttl_ns);
     }
 
     pub(super) fn fail_tasks_without_workers(&mut self) {
