@@ -31,6 +31,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("taskloom-sim", &["taskloom-core", "taskloom-proto", "taskloom-types"]),
+    (
+        "taskloom-hollow",
+        &[
+            "taskloom-cli",
+            "taskloom-core",
+            "taskloom-net",
+            "taskloom-proto",
+            "taskloom-runtime",
+            "taskloom-types",
+        ],
+    ),
 ];
 
 /// Crates of pure rules, and every foreign crate that they may use: none of these opens a file
