@@ -9,6 +9,7 @@ SEEDS ?= 100000
 FROM ?= 0
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+NETLAB_ARGS ?= --seed 1
 
 VENV := $(CURDIR)/.venv
 STAMPS := $(VENV)/.stamps
@@ -21,8 +22,8 @@ PYTHON_DIRS := python tests benches examples
 RUST_TESTED := --workspace --exclude taskloom-py
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-dask bench lint lint-rust lint-python \
-	lint-dependencies wasm docs simulate format clean
+.PHONY: help build demo test test-rust test-python test-dask test-netlab netlab-tools bench \
+	bench-scale lint lint-rust lint-python lint-dependencies wasm docs simulate format clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,12 @@ demo: build ## the main job on a local cluster, each step checked
 	$(BIN)/python examples/demo.py
 
 test: test-rust test-python test-dask ## everything that must hold before a change is merged
+	@if [ "$$(id -u)" = 0 ] && ip netns list >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory test-netlab; \
+	else \
+		echo "make test: NOT RUN HERE: the network laboratory (make test-netlab), which needs root"; \
+		echo "make test: and network namespaces; everything else was run"; \
+	fi
 
 test-rust: ## unit, property and simulator tests of the crates
 	@if cargo nextest --version >/dev/null 2>&1; then \
@@ -71,8 +78,22 @@ test-python: build $(STAMPS)/dev ## the Python API on real clusters, the example
 test-dask: build $(STAMPS)/dev ## dask's own tests on taskloom; the short list, or all with DASK_TESTS=all
 	$(BIN)/python tests/dask/run.py $(if $(filter all,$(DASK_TESTS)),,--subset)
 
+test-netlab: build $(STAMPS)/dev netlab-tools ## scheduler, workers, client as hosts, under real faults
+	$(BIN)/python -m tests.netlab $(NETLAB_ARGS)
+
+netlab-tools: # what the laboratory lacks is installed where that is possible
+	@missing=; command -v nft >/dev/null || missing="nftables"; \
+	command -v ip >/dev/null && command -v tc >/dev/null || missing="$$missing iproute2"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		install="apt-get install -y -qq --no-install-recommends $$missing"; \
+		$$install >/dev/null || { apt-get update -qq && $$install >/dev/null; }; \
+	fi
+
 bench: build $(STAMPS)/bench ## the table of docs/benchmarks.md; BENCH_ARGS="--quick" for a short look
 	$(BIN)/python -m benches $(BENCH_ARGS)
+
+bench-scale: $(STAMPS)/dev ## thousands of hollow workers against the scheduler
+	$(BIN)/python -m benches.scale $(BENCH_ARGS)
 
 lint: lint-rust lint-python lint-dependencies ## formatting, clippy, ruff, mypy, licences
 

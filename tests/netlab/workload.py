@@ -1,0 +1,72 @@
+"""A client's program: a random graph; how every one of its futures ended, as one line of JSON.
+
+``python -m tests.netlab.workload ADDRESS SEED``; with ``eat WORKER`` in place of the seed, one
+task that needs more memory than its worker has.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import sys
+import time
+from collections import Counter
+
+from taskloom import Client
+from taskloom.errors import CancelledError, TaskloomError
+from tests.netlab.work import eat, plan_steps, right_values, run_step
+
+#: No fault lasts as long: a future that is pending then stays so.
+PATIENCE_S = 60
+
+
+def outcome(future: object, right: int, until: float) -> str:
+    """``right``, ``wrong``, ``pending`` or the type of the error."""
+    timeout_s = max(0.1, until - time.monotonic())
+    try:
+        value, _ = future.result(timeout=timeout_s)  # type: ignore[attr-defined]
+    except (TaskloomError, CancelledError, concurrent.futures.CancelledError) as error:
+        return type(error).__name__
+    except TimeoutError:
+        return "pending"
+    return "right" if value == right else "wrong"
+
+
+def run_graph(client: Client, seed: int) -> Counter[str]:
+    steps = plan_steps(seed)
+    futures: list[object] = []
+    for step in steps:
+        inputs = [futures[i] for i in step.inputs]
+        arguments = (step.number, step.pause_s, step.ballast, *inputs)
+        futures.append(client.submit(run_step, *arguments, pure=False))
+    until = time.monotonic() + PATIENCE_S
+    pairs = zip(futures, right_values(steps), strict=True)
+    return Counter(outcome(future, right, until) for future, right in pairs)
+
+
+def run_eater(client: Client, worker: str) -> Counter[str]:
+    future = client.submit(eat, 1000, workers=[worker], pure=False)
+    try:
+        future.result(timeout=PATIENCE_S)
+    except TimeoutError:
+        return Counter(["pending"])
+    except TaskloomError as error:
+        is_named = "memory" in str(error)
+        return Counter([type(error).__name__ if is_named else f"unexplained: {error}"])
+    return Counter(["right"])
+
+
+def main() -> None:
+    address, *what = sys.argv[1:]
+    try:
+        with Client(address, timeout=20) as client:
+            ends = (
+                run_eater(client, what[1]) if what[0] == "eat" else run_graph(client, int(what[0]))
+            )
+    except TaskloomError as error:
+        ends = Counter([type(error).__name__])
+    print(json.dumps(ends), flush=True)
+
+
+if __name__ == "__main__":
+    main()
