@@ -114,13 +114,8 @@ impl Worker {
                 self.fetched.extend(copies.into_iter().map(|copy| copy.task));
             }
             SchedulerToWorker::Close(closing) => self.channel.close(&closing.reason),
-            SchedulerToWorker::Registered(_)
-            | SchedulerToWorker::Function(_)
-            | SchedulerToWorker::ForgetFunctions(_)
-            | SchedulerToWorker::Peer(_)
-            | SchedulerToWorker::Holders(_)
-            | SchedulerToWorker::Interrupt(_)
-            | SchedulerToWorker::SnapshotKept(_) => {}
+            // Nothing that a worker without tasks' data would do anything about.
+            _ => {}
         }
         Vec::new()
     }
@@ -203,9 +198,9 @@ impl Worker {
         self.say(&WorkerToScheduler::Heartbeat(Heartbeat {
             executing: executing.collect(),
             ready: self.waiting.len() as u32,
-            managed_bytes: 0,
             resident_bytes: 60 << 20,
             cpu_percent: 1.0,
+            ..Heartbeat::default()
         }));
         self.channel.flush();
     }
