@@ -199,13 +199,14 @@ impl Agenda {
         self.put(self.now.after(micros * Nanos::MICROSECOND), happening);
     }
 
-    /// Along a lane that keeps its order, with at least this travel time.
-    pub fn send(&mut self, lane: (u8, u64), travel_us: u64, happening: Happening) {
+    /// Along a lane that keeps its order, with at least this travel time. Returns when it arrives.
+    pub fn send(&mut self, lane: (u8, u64), travel_us: u64, happening: Happening) -> Nanos {
         let earliest = self.now.after(travel_us * Nanos::MICROSECOND);
         let last = self.lanes.entry(lane).or_default();
         *last = (*last).max(earliest).after(1);
         let at = *last;
         self.put(at, happening);
+        at
     }
 
     pub fn next_at(&self) -> Option<Nanos> {

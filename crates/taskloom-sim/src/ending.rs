@@ -35,7 +35,7 @@ impl World {
         let name = format!("worker-{number}");
         let handles = self.some_futures(client, 30);
         let key = self.some_key();
-        let question = match self.rng.below(14) {
+        let question = match self.rng.below(13) {
             0 => Question::Barrier,
             1 => Question::WhoHas(vec![]),
             2 => Question::HasWhat(vec![]),
@@ -50,32 +50,39 @@ impl World {
                 let count = self.rng.below(names + 1) as u32;
                 Question::WaitForWorkers(WaitForWorkers { count, timeout_ns })
             }
-            11 if self.trouble.retire && self.faults => {
-                let close = self.rng.chance(80);
-                self.note_retirement(number);
-                if !close {
-                    self.retired.insert(number);
-                }
-                if close && self.rng.chance(40) {
-                    let workers = vec![name];
-                    Question::Adapt(Adapt {
-                        target_ns: QUARTER_SECOND,
-                        threads: 1,
-                        close: 1,
-                        workers,
-                    })
-                } else {
-                    Question::RetireWorkers(RetireWorkers { workers: vec![name], close })
-                }
-            }
-            12..=13 if self.trouble.restart && self.faults => {
-                self.report.restarts += 1;
-                let workers = if self.rng.chance(30) { vec![name] } else { vec![] };
-                Question::Restart(RestartWorkers { timeout_ns: 0, workers })
-            }
             _ => self.control_something(client),
         };
         self.ask(client, question, Vec::new());
+    }
+
+    pub fn retire_one(&mut self, client: ClientId) {
+        if !self.faults {
+            return;
+        }
+        let number = self.rng.below(self.names);
+        let workers = vec![format!("worker-{number}")];
+        let close = self.rng.chance(80);
+        self.note_retirement(number);
+        if !close {
+            self.retired.insert(number);
+        }
+        let question = if close && self.rng.chance(40) {
+            Question::Adapt(Adapt { target_ns: QUARTER_SECOND, threads: 1, close: 1, workers })
+        } else {
+            Question::RetireWorkers(RetireWorkers { workers, close })
+        };
+        self.ask(client, question, Vec::new());
+    }
+
+    pub fn restart_some(&mut self, client: ClientId) {
+        if !self.faults {
+            return;
+        }
+        self.report.restarts += 1;
+        let name = format!("worker-{}", self.rng.below(self.names));
+        let workers = if self.rng.chance(30) { vec![name] } else { vec![] };
+        let restart = RestartWorkers { timeout_ns: 0, workers };
+        self.ask(client, Question::Restart(restart), Vec::new());
     }
 
     /// What a retired worker holds goes to others, if there are any.

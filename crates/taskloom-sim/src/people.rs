@@ -104,6 +104,8 @@ impl World {
             Deed::Share => self.share_something(client),
             Deed::Watch => self.watch_some(client),
             Deed::Ask => self.ask_something(client),
+            Deed::Retire => self.retire_one(client),
+            Deed::Restart => self.restart_some(client),
             Deed::ForgetFunctions => self.forget_functions(client),
             Deed::Vanish => self.client_vanishes(client),
         }

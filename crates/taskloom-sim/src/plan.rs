@@ -29,6 +29,10 @@ pub enum Deed {
     Share,
     Watch,
     Ask,
+    /// Retires a worker.
+    Retire,
+    /// Restarts some workers, or all.
+    Restart,
     ForgetFunctions,
     Vanish,
 }
@@ -298,6 +302,12 @@ fn network_fault(rng: &mut Rng, names: u64) -> Misfortune {
 
 fn deed(rng: &mut Rng, stage: &Stage, step: u64) -> Deed {
     let trouble = stage.trouble;
+    if trouble.retire && rng.chance(6) {
+        return Deed::Retire;
+    }
+    if trouble.restart && rng.chance(6) {
+        return Deed::Restart;
+    }
     if trouble.calm {
         return if rng.chance(80) { new_graph(rng, stage, step) } else { Deed::Ask };
     }

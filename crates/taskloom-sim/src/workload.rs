@@ -255,13 +255,13 @@ impl Trouble {
     }
 
     pub fn random(rng: &mut Rng) -> Self {
-        if rng.chance(6) {
+        if rng.chance(8) {
             return Self {
                 secede: rng.chance(50),
                 resources: rng.chance(50),
                 pins: rng.chance(50),
                 priorities: rng.chance(50),
-                retire: rng.chance(40),
+                retire: rng.chance(50),
                 ..Self::none()
             };
         }

@@ -381,11 +381,11 @@ impl World {
         self.rng = Rng::new(key);
     }
 
-    /// Sends along a lane that keeps its order.
-    pub fn send(&mut self, lane: (u8, u64), happening: Happening) {
+    /// Sends along a lane that keeps its order. Returns when it arrives if nothing holds it up.
+    pub fn send(&mut self, lane: (u8, u64), happening: Happening) -> Nanos {
         let slower_us = self.network.slower_us(self.agenda.now, &happening);
         let travel_us = 1 + self.rng.below(self.latency_us) + slower_us;
-        self.agenda.send(lane, travel_us, happening);
+        self.agenda.send(lane, travel_us, happening)
     }
 
     pub fn from_client(&mut self, client: ClientId, message: ClientToScheduler) {
@@ -417,12 +417,14 @@ impl World {
                 | Rejoined(_)
         );
         let event = Event::WorkerMessage { worker, message };
-        if may_come_twice && self.rng.chance(self.twice_percent) {
-            // A copy that arrives late, perhaps after its session is over: to be fenced.
-            let late = self.rng.below(50_000);
-            self.agenda.after_us(late, Happening::ToScheduler(event.clone()));
+        let copy = (may_come_twice && self.rng.chance(self.twice_percent)).then(|| event.clone());
+        let arrives = self.send((1, worker.0.into()), Happening::ToScheduler(event));
+        if let Some(copy) = copy {
+            // It arrives late, perhaps after its session is over: to be fenced.
+            let latest_us = [500, 5_000, 50_000][self.rng.below(3) as usize];
+            let late_ns = self.rng.below(latest_us) * Nanos::MICROSECOND;
+            self.agenda.put(arrives.after(late_ns), Happening::ToScheduler(copy));
         }
-        self.send((1, worker.0.into()), Happening::ToScheduler(event));
     }
 
     /// Lets everything happen until nothing more does.
