@@ -77,18 +77,21 @@ def limit_files(size_bytes):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
 
 
+def shard_directory():
+    """Where this process writes files of shuffles."""
+    from taskloom import get_worker
+    from taskloom._taskloom import CoreWorker
+
+    try:
+        place = get_worker()._core.local_directory
+    except ValueError:
+        place = ""
+    return CoreWorker.shard_directory(place)
+
+
 def shard_files():
     """Files of shuffles that this process has."""
-    from taskloom._shuffle import scratch
-
-    return [name for path, _ in scratch._own.values() for name in os.listdir(path)]
-
-
-def shard_directories():
-    """Where this process has them."""
-    from taskloom._shuffle import scratch
-
-    return [path for path, _ in scratch._own.values()]
+    return os.listdir(shard_directory())
 
 
 def pretend_to_be_far(is_far):
@@ -106,8 +109,5 @@ def pretend_to_be_far(is_far):
 
 def remove_shards():
     """Somebody tidies up where he should not."""
-    from taskloom._shuffle import scratch
-
-    for path, _ in scratch._own.values():
-        for name in os.listdir(path):
-            os.unlink(os.path.join(path, name))
+    for name in os.listdir(shard_directory()):
+        os.unlink(os.path.join(shard_directory(), name))

@@ -50,7 +50,6 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
     except (OSError, RuntimeError) as error:
         print(f"taskloom worker: {error}", file=sys.stderr, flush=True)
         return 1
-    _sweep_shards(core.local_directory)
     try:
         # Blocks without a timeout; a signal's handler runs, and raises, here.
         os.read(closed, 1)
@@ -60,26 +59,9 @@ def run(core: CoreWorker, scheduler: str, supervised: bool) -> int:
         _drain(worker)
     worker._close_plugins()
     worker.remove_own_directory()
-    _remove_shards()
+    core.remove_shard_directories()
     core.remove_spilled()
     return _exit_code(core)
-
-
-def _sweep_shards(local_directory: str) -> None:
-    """Remove what killed processes left of shuffles, if there is anything to look at."""
-    temporary = os.environ.get("TMPDIR") or "/tmp"
-    places = (f"{temporary}/taskloom-shuffle-{os.geteuid()}", f"{local_directory}/taskloom-shuffle")
-    if any(os.path.isdir(place) for place in places):
-        from taskloom._shuffle import scratch
-
-        scratch.sweep_for(local_directory)
-
-
-def _remove_shards() -> None:
-    """Remove the files of shuffles, if there were any: this process runs no exit functions."""
-    scratch = sys.modules.get("taskloom._shuffle.scratch")
-    if scratch is not None:
-        scratch.remove_own()
 
 
 class _Stop(BaseException):

@@ -20,13 +20,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyCFunction, PyDict, PyString, PyTuple};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use taskloom_core::worker::Interrupt;
 use taskloom_proto::shards::ShardPiece;
-use taskloom_runtime::data::serve_shards_in;
+use taskloom_runtime::data::{remove_shard_directories, shard_directory};
 use taskloom_runtime::executing::{ExecutingTable, Progress};
 use taskloom_runtime::io::IoThread;
 use taskloom_runtime::token::load_token;
@@ -554,10 +553,19 @@ impl CoreWorker {
         Ok(found.into_iter().map(bytes).collect())
     }
 
-    /// Lets other workers read the files of shuffles in a directory of this process.
+    /// Where this process writes files of shuffles, which other workers may read.
     #[staticmethod]
-    fn serve_shards_in(directory: PathBuf) {
-        serve_shards_in(directory);
+    fn shard_directory(py: Python<'_>, local_directory: &str) -> PyResult<String> {
+        let path = py.detach(|| shard_directory(local_directory))?;
+        path.into_os_string().into_string().map_err(|path| {
+            PyValueError::new_err(format!("the directory {} is no text", path.display()))
+        })
+    }
+
+    /// Removes this process's files of shuffles, at its end.
+    #[staticmethod]
+    fn remove_shard_directories() {
+        remove_shard_directories();
     }
 
     #[getter]

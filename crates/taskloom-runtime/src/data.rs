@@ -18,7 +18,7 @@ pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
 pub use memory::{SHARE_FROM, SharedMemory, is_shared};
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
-pub use shards::{ShardsCallback, serve_shards_in};
+pub use shards::{ShardsCallback, remove_shard_directories, shard_directory};
 
 use bytes::Bytes;
 

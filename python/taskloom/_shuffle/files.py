@@ -7,6 +7,7 @@ A file is complete before anybody hears of it, and never changes. It goes with t
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import mmap
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from taskloom._context import current_worker
-from taskloom._shuffle import scratch
+from taskloom._taskloom import CoreWorker
 from taskloom.errors import ShuffleError
 
 __all__ = ["ShardFile", "ShardReader", "Shards", "write_shards"]
@@ -30,6 +31,9 @@ _WRITE_BUFFER = 1 << 20
 
 #: Longer paths would keep the description of a file from travelling inside messages.
 _LONGEST_DIRECTORY = 500
+
+# A worker's process has no such end, and does it itself.
+atexit.register(CoreWorker.remove_shard_directories)
 
 
 class Shards(NamedTuple):
@@ -91,7 +95,7 @@ def write_shards(outputs: Iterable[tuple[int, list[Any]]], n_outputs: int, extra
     identity = secrets.token_bytes(16)
     path = ""
     try:
-        directory = scratch.directory(place)
+        directory = CoreWorker.shard_directory(place)
         if len(directory) > _LONGEST_DIRECTORY:
             raise ShuffleError(
                 f"the path of the directory for shards has {len(directory)} characters, and may "
@@ -155,6 +159,8 @@ class ShardReader:
         self._brought: dict[int, Any] = {}
         #: Files of the same shape share one object here, once that is known.
         self.alike = object()
+        #: Of Arrow, once it was read.
+        self.schema: Any = None
 
     @classmethod
     def open(cls, shards: Shards) -> ShardReader:

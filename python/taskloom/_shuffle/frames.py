@@ -257,8 +257,9 @@ def _piece(reader: ShardReader, extra: _Extra, output: int) -> _Piece:
     data, batch, others = reader.shard(output), None, []
     length = int(extra.arrow_bytes[output])
     if extra.arrow:
-        schema = pa.ipc.read_schema(pa.py_buffer(extra.schema))
-        batch = pa.ipc.read_record_batch(pa.py_buffer(data[:length]), schema)
+        if reader.schema is None:
+            reader.schema = pa.ipc.read_schema(pa.py_buffer(extra.schema))
+        batch = pa.ipc.read_record_batch(pa.py_buffer(data[:length]), reader.schema)
     if len(extra.arrow) < len(extra.shape.dtypes) + len(extra.shape.index_dtypes):
         others = pickle.loads(data[length:])
     return _Piece(reader, extra, batch, others, int(extra.rows[output]))

@@ -2,9 +2,11 @@
 
 use super::client::{DataClient, FetchError, Pending, send};
 use super::take_segments;
+use crate::worker::spill::directory::{ScratchDirectory, base_directory};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
@@ -13,14 +15,46 @@ use taskloom_net::Channel;
 use taskloom_proto::peer::PeerMessage;
 use taskloom_proto::shards::{ReadShards, ShardPiece, ShardsReply};
 
-/// Where this process has files of shuffles. They belong to the process, like the files.
-static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// A directory of this process for files of shuffles.
+struct Own {
+    base: PathBuf,
+    directory: ScratchDirectory,
+    process: u32,
+}
 
-/// Lets peers read the files of shuffles in a directory.
-pub fn serve_shards_in(directory: PathBuf) {
+/// They belong to the process, like the files.
+static DIRECTORIES: Mutex<Vec<Own>> = Mutex::new(Vec::new());
+
+/// Where this process writes files of shuffles, which peers may read; made at first use, and anew
+/// when somebody removed it.
+///
+/// # Errors
+/// It cannot be made, or others may write where it is to be.
+pub fn shard_directory(local_directory: &str) -> io::Result<PathBuf> {
+    let base = base_directory(local_directory);
     let mut directories = DIRECTORIES.lock();
-    if !directories.contains(&directory) {
-        directories.push(directory);
+    forget_those_of_others(&mut directories);
+    directories.retain(|own| own.directory.path().is_dir());
+    if let Some(own) = directories.iter().find(|own| own.base == base) {
+        return Ok(own.directory.path().to_path_buf());
+    }
+    let directory = ScratchDirectory::create(&base, "shards")?;
+    let path = directory.path().to_path_buf();
+    directories.push(Own { base, directory, process: std::process::id() });
+    Ok(path)
+}
+
+/// Removes this process's files of shuffles, at its end.
+pub fn remove_shard_directories() {
+    let mut directories = DIRECTORIES.lock();
+    forget_those_of_others(&mut directories);
+    directories.clear();
+}
+
+/// A fork has its parent's directories, and must not remove them.
+fn forget_those_of_others(directories: &mut Vec<Own>) {
+    if directories.iter().any(|own| own.process != std::process::id()) {
+        directories.drain(..).for_each(std::mem::forget);
     }
 }
 
@@ -104,7 +138,8 @@ fn start() -> Option<Sender<Job>> {
 }
 
 fn answer(channel: &Channel, asked: &ReadShards) {
-    let directories = DIRECTORIES.lock().clone();
+    let directories: Vec<PathBuf> =
+        DIRECTORIES.lock().iter().map(|own| own.directory.path().to_path_buf()).collect();
     let found: Vec<Option<Bytes>> =
         asked.pieces.iter().map(|piece| read(&directories, piece)).collect();
     let length = |piece: &Option<Bytes>| {

@@ -310,9 +310,10 @@ fn an_asker_that_lies_about_lengths_is_closed_and_the_server_lives() {
 
 #[test]
 fn pieces_of_files_are_read_and_what_is_not_there_is_missing() {
-    let directory = tempfile::tempdir().unwrap();
-    serve_shards_in(directory.path().into());
-    std::fs::write(directory.path().join(format!("{:032x}", 7)), b"0123456789").unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let directory = shard_directory(parent.path().to_str().unwrap()).unwrap();
+    assert_eq!(shard_directory(parent.path().to_str().unwrap()).unwrap(), directory);
+    std::fs::write(directory.join(format!("{:032x}", 7)), b"0123456789").unwrap();
     let plane = plane(Store::default());
     let piece = |file, offset, length| ShardPiece { file, offset, length };
     let asked = [
@@ -330,4 +331,6 @@ fn pieces_of_files_are_read_and_what_is_not_there_is_missing() {
     let expected: [Option<&[u8]>; 6] =
         [Some(b"234"), None, None, None, Some(b""), Some(b"0123456789")];
     assert_eq!(found, expected.map(|piece| piece.map(Bytes::from_static)));
+    remove_shard_directories();
+    assert!(!directory.exists());
 }
