@@ -29,6 +29,11 @@ def by_rows(frame):
     return frame.sort_values(["n"]).reset_index(drop=True)
 
 
+def written(local_directory):
+    """How many files of shuffles there are."""
+    return len(glob.glob(f"{local_directory}/taskloom-scratch-*/worker-shards-*/*"))
+
+
 def test_every_row_arrives_once_with_its_index_and_types(client):
     plain = frames.awkward(400)
     parts = dd.from_pandas(plain, npartitions=7)
@@ -198,7 +203,10 @@ def test_a_worker_killed_in_the_middle_changes_no_result(start, tmp_path):
     plain = frames.awkward(400)
     parts = dd.from_pandas(plain, npartitions=16).map_partitions(frames.slowly)
     future = client.compute(parts.shuffle("key", npartitions=16).map_partitions(frames.slowly))
-    wait_until(lambda: len(glob.glob(f"{tmp_path}/taskloom-scratch-*/worker-shards-*/*")) >= 6, "some shards are written")
+    wait_until(
+        lambda: written(tmp_path) >= 6,
+        "some shards are written",
+    )
     kill_worker(client, min(worker_pids(client)))
     pd.testing.assert_frame_equal(by_rows(future.result(timeout=90)), by_rows(plain))
 
@@ -218,7 +226,10 @@ def test_only_what_a_lost_worker_had_is_written_again(start, tmp_path):
     future = client.compute(shuffled)
     # given: all inputs are written, and nothing is read to the end
     wait_until(lambda: len(os.listdir(log)) == 12, "all inputs were made")
-    wait_until(lambda: len(glob.glob(f"{tmp_path}/taskloom-scratch-*/worker-shards-*/*")) >= 12, "all are written")
+    wait_until(
+        lambda: written(tmp_path) >= 12,
+        "all are written",
+    )
     victim = min(worker_pids(client))
     kill_worker(client, victim)
     gate.touch()
@@ -302,7 +313,10 @@ def test_files_of_killed_processes_are_removed_by_the_next_worker(start, tmp_pat
     parts = dd.from_pandas(plain, npartitions=6).shuffle("key")
     gate = tmp_path / "gate"
     future = client.compute(parts.map_partitions(frames.behind, str(gate), meta=plain[:0]))
-    wait_until(lambda: len(glob.glob(f"{tmp_path}/taskloom-scratch-*/worker-shards-*/*")) >= 6, "all are written")
+    wait_until(
+        lambda: written(tmp_path) >= 6,
+        "all are written",
+    )
     victim = min(worker_pids(client))
     own = client.run(frames.shard_directory, workers=[victim])[victim]
     kill_worker(client, victim)
