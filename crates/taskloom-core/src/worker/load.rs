@@ -81,12 +81,12 @@ impl Worker {
 
     /// Reads for the best runs, at least for one.
     pub(super) fn start_loads(&mut self) {
+        if self.memory.is_paused() {
+            return;
+        }
         while let Some(Reverse((_, serial, task))) = self.memory.loads.queue.peek().copied() {
             let bytes = self.bytes_to_load(task, serial);
-            if let Some(bytes) = bytes
-                && !self.memory.loads.admitted.is_empty()
-                && self.memory.loads.admitted_bytes.saturating_add(bytes) > self.load_budget()
-            {
+            if bytes.is_some_and(|bytes| self.must_wait(bytes)) {
                 return;
             }
             self.memory.loads.queue.pop();
@@ -94,6 +94,14 @@ impl Worker {
                 self.admit_load(task, serial, bytes);
             }
         }
+    }
+
+    /// Whether so much is not to be read now, but after what is read already has been used. What
+    /// runs is not waited for: it may not end before this does.
+    fn must_wait(&self, bytes: u64) -> bool {
+        let loads = &self.memory.loads;
+        let is_over_budget = loads.admitted_bytes.saturating_add(bytes) > self.load_budget();
+        !loads.admitted.is_empty() && (is_over_budget || bytes > self.room_bytes())
     }
 
     /// `None`: the run is gone.

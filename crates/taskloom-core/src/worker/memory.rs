@@ -72,7 +72,7 @@ const MAX_RANKED: usize = 4096;
 /// How long to wait before the disk is tried again.
 const DISK_PAUSE: u64 = Nanos::SECOND;
 /// How often memory that is free but not given back is looked after.
-const TRIM_PAUSE: u64 = Nanos::SECOND;
+const TRIM_PAUSE: u64 = 250 * Nanos::MILLISECOND;
 
 /// What is known of memory.
 #[derive(Debug, Default)]
@@ -82,6 +82,8 @@ pub(super) struct Memory {
     pub(super) clock: u32,
     /// The process, as last measured.
     resident_bytes: u64,
+    /// Of results in memory at that time.
+    measured_bytes: u64,
     /// When results in memory exceed this before the process is measured again, it is too large
     /// by then; 0: that does not matter.
     alarm_bytes: u64,
@@ -196,7 +198,23 @@ impl Worker {
         let bound = self.memory.limits.pause_bytes;
         let is_watched = bound > 0 && !self.memory.is_paused();
         let room = bound.saturating_sub(resident_bytes);
-        self.memory.alarm_bytes = if is_watched { self.in_memory_bytes() + room } else { 0 };
+        let in_memory = self.in_memory_bytes();
+        self.memory.measured_bytes = in_memory;
+        self.memory.alarm_bytes = if is_watched { in_memory + room } else { 0 };
+        self.start_loads();
+    }
+
+    /// What may be read from disk before the process is so large that results have to leave it, as
+    /// far as can be told.
+    pub(super) fn room_bytes(&self) -> u64 {
+        let memory = &self.memory;
+        match memory.limits.spill_bytes {
+            0 => u64::MAX,
+            bound => {
+                let grown = self.in_memory_bytes().saturating_sub(memory.measured_bytes);
+                bound.saturating_sub(memory.resident_bytes.saturating_add(grown))
+            }
+        }
     }
 
     /// A value was written. True: the shell keeps the file and drops what is in memory; false: the

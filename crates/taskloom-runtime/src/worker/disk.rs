@@ -31,8 +31,9 @@ pub(super) enum Job<O> {
     },
     /// The value is of no use any more.
     Remove(Arc<SpilledValue>),
-    /// Give free memory back to the system.
+    /// Give free memory back to the system: all of it, and what this thread's allocator keeps.
     Trim,
+    TrimThread,
 }
 
 /// Who does what the threads are given.
@@ -93,7 +94,7 @@ impl<O: LocalObject> Disk<O> {
     /// Has a job done, on behalf of `owner` if that is still there.
     pub(super) fn push(&self, job: Job<O>, owner: &Weak<impl Owner<O>>) -> io::Result<()> {
         let line = match job {
-            Job::Read { .. } | Job::Serve { .. } => &self.reader,
+            Job::Read { .. } | Job::Serve { .. } | Job::TrimThread => &self.reader,
             Job::Write { .. } | Job::Remove(_) | Job::Trim => &self.writer,
         };
         line.push(job, owner)

@@ -11,7 +11,7 @@ use super::state::Effects;
 use super::values::{LocalObject, Servable, Value};
 use crate::data::{FetchReplier, StoredItem};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use taskloom_core::worker::{MemoryLimits, SpillFailure, Ticket};
 use taskloom_net::log;
@@ -106,6 +106,12 @@ impl<O: LocalObject> WorkerShell<O> {
     pub(super) fn move_values(&self, effects: &mut Effects<O>) {
         for job in effects.disk.drain(..) {
             self.push_disk_job(job);
+        }
+        if effects.trim {
+            // Allocators keep what each thread has freed, or what others freed of its.
+            trim_thread();
+            self.push_disk_job(Job::Trim);
+            self.push_disk_job(Job::TrimThread);
         }
         if !effects.encodes.is_empty() {
             effects.encodes.drain(..).for_each(|job| self.to_encode.push(job));
@@ -287,8 +293,23 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 }
 
+static TRIM_THREAD: OnceLock<fn()> = OnceLock::new();
+
+/// Says how the process's allocator gives back what it keeps for the calling thread. Only the first
+/// call counts.
+pub fn set_trim_thread(trim: fn()) {
+    let _ = TRIM_THREAD.set(trim);
+}
+
+fn trim_thread() {
+    if let Some(trim) = TRIM_THREAD.get() {
+        trim();
+    }
+}
+
 /// Gives memory that is free back to the system.
 pub(super) fn trim() {
+    trim_thread();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         unsafe extern "C" {
@@ -319,6 +340,7 @@ impl<O: LocalObject> disk::Owner<O> for WorkerShell<O> {
                 self.drop_copies();
                 trim();
             }
+            Job::TrimThread => trim_thread(),
         }
     }
 }

@@ -34,7 +34,7 @@ mod tests;
 pub use actors::{ActorTurn, Actors, LiveActor, Turn, TurnEnd};
 pub use execute::{Next, Seat, Seceded};
 pub use jobs::{Encode, Job, JobQueue, Serve};
-pub use memory::MemoryOptions;
+pub use memory::{MemoryOptions, set_trim_thread};
 pub use state::{End, Execution, Outcome, Phase};
 pub use taskloom_core::worker::StartedRun;
 pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};

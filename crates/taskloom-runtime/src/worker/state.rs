@@ -104,6 +104,8 @@ pub(super) struct Effects<O> {
     /// Values on their way to disk that are to be encoded first.
     pub(super) encodes: Vec<Encode<O>>,
     pub(super) disk: Vec<disk::Job<O>>,
+    /// Free memory is to be given back to the system.
+    pub(super) trim: bool,
 }
 
 impl<O> Default for Effects<O> {
@@ -114,6 +116,7 @@ impl<O> Default for Effects<O> {
             jobs: Vec::new(),
             encodes: Vec::new(),
             disk: Vec::new(),
+            trim: false,
         }
     }
 }
@@ -202,7 +205,7 @@ impl<O: LocalObject> State<O> {
             }
             Action::Spill { task, ticket } => self.spill(now, task, ticket),
             Action::Unspill { task, ticket } => self.unspill(now, task, ticket),
-            Action::TrimMemory => self.effects.disk.push(disk::Job::Trim),
+            Action::TrimMemory => self.effects.trim = true,
             Action::Fetch { peer, address, tasks } => {
                 self.effects.fetches.push(Fetch { peer, address, tasks });
             }

@@ -155,6 +155,7 @@ fn reading_for_runs_is_bounded_and_by_priority() {
         actions = script.write_all(&actions).1;
     }
     assert_eq!(script.worker.spilled_bytes(), 240_000);
+    script.measure(10_000);
     let runs = [13, 11, 12].map(|n| run(n).needs(n - 10));
     let actions = script.compute(runs);
     // One run's inputs exceed the share of memory for that: the others wait for their turn.
@@ -165,6 +166,25 @@ fn reading_for_runs_is_bounded_and_by_priority() {
     assert_eq!(script.start(), Some(first[0].0 + 10));
     let next = unspills(&script.drained());
     assert_eq!(next.iter().map(|n| n.0).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_full_process_reads_for_one_run_at_a_time_and_waits_for_nothing_that_runs() {
+    let mut script = script();
+    for index in [1, 2] {
+        let actions = [script.make(index, 20_000), script.measure(199_000)].concat();
+        script.write_all(&actions);
+    }
+    assert_eq!(script.worker.spilled_bytes(), 40_000);
+    script.measure(140_000);
+    // What runs may be waiting for the very run that needs the disk.
+    script.compute([run(3)]);
+    assert_eq!(script.start(), Some(3));
+    let actions = script.compute([run(11).needs(1), run(12).needs(2)]);
+    let [(1, ticket)] = unspills(&actions)[..] else { panic!("{actions:?}") };
+    script.read(1, ticket);
+    assert_eq!(script.start(), Some(11));
+    assert_eq!(unspills(&script.drained()).len(), 1);
 }
 
 #[test]
