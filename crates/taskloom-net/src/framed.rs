@@ -63,6 +63,10 @@ pub trait Protocol<S>: Send {
     fn place_for(&mut self, _kind: u8, _head: &Bytes, _length: usize) -> Option<BytesMut> {
         None
     }
+    /// A frame whose data are where [`Protocol::place_for`] said. An error closes the connection.
+    fn on_placed(&mut self, _: &mut S, _: Landing) -> Result<(), String> {
+        Ok(())
+    }
     /// The connection ends in the middle of a frame's data. Called before `on_closed`.
     fn on_cut_off(&mut self, _: Landing) {}
     /// Nothing more was read this turn.
@@ -216,7 +220,13 @@ impl<S: 'static> Framed<S> {
                 .reader
                 .next_frame_into(|kind, head, length| protocol.place_for(kind, head, length));
             match next {
-                Ok(None) => break Ok(()),
+                Ok(None) => {
+                    let Some(landing) = self.reader.take_placed() else { break Ok(()) };
+                    any = true;
+                    if let Err(reason) = self.protocol.on_placed(owner, landing) {
+                        break Err(reason);
+                    }
+                }
                 Ok(Some(frame)) => {
                     any = true;
                     if let Err(reason) = self.take_frame(owner, frame) {

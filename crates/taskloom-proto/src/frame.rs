@@ -81,6 +81,8 @@ pub struct Landing {
     /// What has arrived.
     pub data: BytesMut,
     length: usize,
+    /// Whether the receiver said where the data shall go.
+    is_placed: bool,
 }
 
 impl Landing {
@@ -131,6 +133,11 @@ impl FrameReader {
             landing.data.reserve(landing.missing().min(landing.data.len().max(LAND_AHEAD)));
         }
         Some(landing)
+    }
+
+    /// The next frame when it is whole and its data went to the place that was named for it.
+    pub fn take_placed(&mut self) -> Option<Landing> {
+        self.landing.take_if(|landing| landing.missing() == 0 && landing.is_placed)
     }
 
     /// The frame whose data the stream's end cut off.
@@ -193,12 +200,14 @@ impl FrameReader {
 
     /// As [`FrameReader::next_frame`]; for a frame with much data, `place` is asked where it shall
     /// go: kind, head and length of the data to an empty buffer with that much room. Without
-    /// one, memory is reserved here.
+    /// one, memory is reserved here. A frame that got a place comes by
+    /// [`FrameReader::take_placed`].
     pub fn next_frame_into(
         &mut self,
         place: impl FnOnce(u8, &Bytes, usize) -> Option<BytesMut>,
     ) -> Result<Option<Frame>, FrameError> {
-        if let Some(landing) = self.landing.take_if(|landing| landing.missing() == 0) {
+        let is_whole = |landing: &mut Landing| landing.missing() == 0 && !landing.is_placed;
+        if let Some(landing) = self.landing.take_if(is_whole) {
             let Landing { kind, head, data, .. } = landing;
             return Ok(Some(Frame { kind, head, data: data.freeze() }));
         }
@@ -208,10 +217,7 @@ impl FrameReader {
         let Some((head, data)) = self.lengths()? else { return Ok(None) };
         if data >= LAND_FROM && self.buffer.len() >= HEADER_BYTES + head {
             self.land(head, data, place);
-            return match self.landing.as_ref().is_some_and(|landing| landing.missing() == 0) {
-                true => self.next_frame(),
-                false => Ok(None),
-            };
+            return self.next_frame();
         }
         if self.buffer.len() < HEADER_BYTES + head + data {
             return Ok(None);
@@ -235,9 +241,10 @@ impl FrameReader {
             Bytes::copy_from_slice(&self.buffer.split_to(HEADER_BYTES + head)[HEADER_BYTES..]);
         let suits = |data: &BytesMut| data.is_empty() && data.capacity() >= length;
         let place = place(kind, &head, length).filter(suits);
+        let is_placed = place.is_some();
         let mut data = place.unwrap_or_else(|| BytesMut::with_capacity(length.min(LAND_AHEAD)));
         data.extend_from_slice(&self.buffer.split_to(length.min(self.buffer.len())));
-        self.landing = Some(Landing { kind, head, data, length });
+        self.landing = Some(Landing { kind, head, data, length, is_placed });
     }
 }
 
@@ -289,6 +296,11 @@ mod tests {
                     place.take()
                 });
                 got.extend(frame.unwrap());
+                got.extend(reader.take_placed().map(|Landing { kind, head, data, .. }| Frame {
+                    kind,
+                    head,
+                    data: data.freeze(),
+                }));
                 let step = if rest.len() == stream.len() { first } else { 1000 };
                 let step = match reader.landing() {
                     Some(landing) => {

@@ -3,7 +3,7 @@
 
 use crate::actor::{ActorCall, ActorReply};
 use crate::shards::{ReadShards, ShardsReply};
-use crate::transfer::Layout;
+use crate::transfer::{EndTransfer, Layout, Range, RangeReply};
 use crate::{wire_messages, wire_record};
 use taskloom_types::TaskId;
 
@@ -16,6 +16,9 @@ wire_messages! {
         /// With data: the segments of the value.
         3 => Put(Put),
         4 => PutReply(PutReply),
+        5 => Range(Range),
+        6 => RangeReply(RangeReply),
+        7 => EndTransfer(EndTransfer),
         /// With data: the segments of the arguments.
         20 => ActorCall(ActorCall),
         /// With data: the segments of the result.
@@ -32,6 +35,8 @@ wire_record! {
         pub tasks: Vec<TaskId>,
         /// The asker cannot map shared memory.
         pub in_frame: bool,
+        /// The asker can ask for large values in ranges.
+        pub ranges: bool,
     }
 
     /// One reply per [`Fetch`], items in the order asked. A reply may be cut short by a size
@@ -51,6 +56,8 @@ wire_record! {
         pub error: Option<crate::ErrorInfo>,
         /// Where the segments are.
         pub layout: Option<Layout>,
+        /// Names the value in ranges, when the status is [`FetchItem::LARGE`].
+        pub transfer: u64,
     }
 
     /// A scattered value.
@@ -80,4 +87,6 @@ impl FetchItem {
     pub const FAILED: u8 = 2;
     /// Ask again: the reply was full.
     pub const LATER: u8 = 3;
+    /// The value is held for this reader, who asks for its ranges.
+    pub const LARGE: u8 = 4;
 }

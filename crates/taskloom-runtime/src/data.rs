@@ -3,16 +3,20 @@
 //! [`DataServer`] answers from a [`DataStore`]; [`DataClient`] asks, over one connection per
 //! address. Values are never copied on the way: they leave by vectored writes, and arrive as
 //! slices of the buffer that the socket was read into. Within a host, large ones are in shared
-//! memory ([`SharedMemory`]), and only descriptors travel. Calls of actors take the same way.
+//! memory ([`SharedMemory`]), and only descriptors travel; over sockets they are asked for in ranges. Calls of actors take the same way.
 //!
 //! Docs: `docs/design/data-plane.md`.
 
 mod calls;
 mod client;
+mod download;
 mod memory;
+mod options;
 mod parcel;
 mod server;
 mod shards;
+mod streams;
+mod transfers;
 
 pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};

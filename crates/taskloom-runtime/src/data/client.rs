@@ -1,9 +1,12 @@
 //! The asking side of the data plane.
 
 use super::calls::PendingCall;
+use super::download::{Download, Offer, Partials};
 use super::memory::SharedMemory;
+use super::options::Options;
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
 use super::shards::PendingShards;
+use super::streams::Streams;
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -11,8 +14,10 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use taskloom_net::connect::Connected;
 use taskloom_net::framed::Bounds;
 use taskloom_net::runtime_dir::companion_to_connect;
 use taskloom_net::{Address, Channel, ConnectError, ConnectOptions, Framed, Protocol, connect};
@@ -22,6 +27,7 @@ use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
 use taskloom_proto::shards::ShardsReply;
+use taskloom_proto::transfer::EndTransfer;
 use taskloom_types::TaskId;
 
 /// What a peer said about one task.
@@ -69,12 +75,17 @@ pub struct DataClient {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     io: Arc<IoThread>,
     token: Token,
+    options: Options,
     memory: SharedMemory,
     /// Peers from which shared memory cannot be mapped here.
     in_frame: Mutex<HashSet<String>>,
+    /// For large values; `None` after [`DataClient::close`].
+    streams: Mutex<Option<HashMap<String, Arc<Streams>>>>,
+    partials: Partials,
+    resumed_bytes: AtomicU64,
     /// `None` after [`DataClient::close`].
     peers: Mutex<Option<HashMap<String, Arc<Peer>>>>,
 }
@@ -82,9 +93,30 @@ struct Shared {
 impl DataClient {
     #[must_use]
     pub fn new(io: Arc<IoThread>, token: Token) -> Self {
-        let memory = SharedMemory::new(io.clone());
-        let (peers, in_frame) = (Mutex::new(Some(HashMap::new())), Mutex::default());
-        Self { shared: Arc::new(Shared { io, token, memory, in_frame, peers }) }
+        Self::with_options(io, token, Options::get())
+    }
+
+    pub(super) fn with_options(io: Arc<IoThread>, token: Token, options: Options) -> Self {
+        let memory = SharedMemory::new(io.clone(), options.shared_memory);
+        Self {
+            shared: Arc::new(Shared {
+                io,
+                token,
+                options,
+                memory,
+                in_frame: Mutex::default(),
+                streams: Mutex::new(Some(HashMap::new())),
+                partials: Partials::default(),
+                resumed_bytes: AtomicU64::new(0),
+                peers: Mutex::new(Some(HashMap::new())),
+            }),
+        }
+    }
+
+    /// Bytes of values that did not have to be fetched again after their worker was lost.
+    #[must_use]
+    pub fn resumed_bytes(&self) -> u64 {
+        self.shared.resumed_bytes.load(Ordering::Relaxed)
     }
 
     /// This process's shared memory.
@@ -114,7 +146,12 @@ impl DataClient {
         let open = (0..tasks.len()).collect();
         let in_frame =
             !self.shared.memory.is_enabled() || self.shared.in_frame.lock().contains(address);
-        let fetch = PendingFetch { tasks, answers, open, in_frame, on_reply };
+        let (client, from) = (self.shared.clone(), address.to_string());
+        let on_answers: AnswersCallback = Box::new(move |answers| match answers {
+            Ok(answers) => Joint::finish(&client, &from, answers, on_reply),
+            Err(error) => on_reply(Err(error)),
+        });
+        let fetch = PendingFetch { tasks, answers, open, in_frame, on_answers };
         self.ask(address, Pending::Fetch(fetch));
     }
 
@@ -137,6 +174,10 @@ impl DataClient {
         if let Some(peer) = peer {
             peer.end(&FetchError::Closed);
         }
+        let streams = self.shared.streams.lock().as_mut().and_then(|all| all.remove(address));
+        if let Some(streams) = streams {
+            streams.end("the worker is gone");
+        }
     }
 
     /// Ends all connections; what was asked, and what will be asked, fails.
@@ -145,6 +186,11 @@ impl DataClient {
         for peer in peers.into_iter().flatten().map(|(_, peer)| peer) {
             peer.end(&FetchError::Closed);
         }
+        let streams = self.shared.streams.lock().take();
+        for streams in streams.into_iter().flatten().map(|(_, streams)| streams) {
+            streams.end("the data client is closed");
+        }
+        self.shared.partials.clear();
     }
 
     pub(super) fn ask(&self, address: &str, mut pending: Pending) {
@@ -178,6 +224,80 @@ impl DataClient {
 }
 
 impl Shared {
+    pub(super) fn io(&self) -> &Arc<IoThread> {
+        &self.io
+    }
+
+    /// Connects to a worker's data server. Blocks.
+    pub(super) fn connect(&self, address: &str) -> Result<Connected, ConnectError> {
+        let address: Address = address.parse()?;
+        let options = ConnectOptions { timeout: CONNECT_TIME, retry: false };
+        connect(&address, Role::Peer, &self.token, options)
+    }
+
+    pub(super) fn known_streams(&self, address: &str) -> Option<Arc<Streams>> {
+        self.streams.lock().as_ref()?.get(address).cloned()
+    }
+
+    fn streams(self: &Arc<Self>, address: &str) -> Option<Arc<Streams>> {
+        let mut streams = self.streams.lock();
+        let new = || Streams::new(address, Arc::downgrade(self));
+        Some(streams.as_mut()?.entry(address.into()).or_insert_with(new).clone())
+    }
+
+    /// Fetches a value that a worker holds for us.
+    fn download(self: &Arc<Self>, address: &str, offer: Offer, joint: &Arc<Joint>, at: usize) {
+        let (name, wishes) = (offer.transfer, self.options.wishes(address));
+        let partial = self.partials.take(&offer);
+        let (joint, client, from) = (joint.clone(), Arc::downgrade(self), address.to_string());
+        let slot: Arc<OnceLock<Weak<Download>>> = Arc::default();
+        let known = slot.clone();
+        let on_done = Box::new(move |result: Result<Vec<Bytes>, String>| {
+            let download = known.get().and_then(Weak::upgrade);
+            if let (Some(client), Some(download)) = (client.upgrade(), download) {
+                client.end_download(&from, name, &download, result.is_ok());
+            }
+            let address = from;
+            joint.add(at, result.map_err(|reason| FetchError::Lost { address, reason }));
+        });
+        match Download::new(offer, wishes, partial, on_done) {
+            Ok(download) => {
+                let download = Arc::new(download);
+                slot.get_or_init(|| Arc::downgrade(&download));
+                download.finish_if_empty();
+                match self.streams(address) {
+                    Some(streams) => streams.begin(download),
+                    None => download.fail("the data client is closed"),
+                }
+            }
+            Err((on_done, reason)) => on_done(Err(reason)),
+        }
+    }
+
+    fn end_download(self: &Arc<Self>, address: &str, name: u64, download: &Download, ok: bool) {
+        self.resumed_bytes.fetch_add(download.resumed_bytes(), Ordering::Relaxed);
+        if !ok && let Some(partial) = download.into_partial() {
+            self.partials.keep(partial);
+            self.sweep_partials();
+        }
+        let peer = self.peers.lock().as_ref().and_then(|peers| peers.get(address).cloned());
+        let channel = peer.and_then(|peer| peer.state.lock().channel.clone());
+        if let Some(channel) = channel {
+            let message = PeerMessage::EndTransfer(EndTransfer { transfer: name });
+            send(&channel, &message, Vec::new());
+        }
+    }
+
+    /// What is kept and never asked for again goes.
+    fn sweep_partials(self: &Arc<Self>) {
+        let client = Arc::downgrade(self);
+        let _ = self.io.after(Partials::KEEP, move || {
+            if let Some(client) = client.upgrade() {
+                client.partials.sweep();
+            }
+        });
+    }
+
     fn remove(&self, peer: &Arc<Peer>) {
         let mut peers = self.peers.lock();
         if let Some(peers) = peers.as_mut()
@@ -221,9 +341,7 @@ fn connect_in_background(shared: &Arc<Shared>, peer: &Arc<Peer>) {
 }
 
 fn open(client: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), ConnectError> {
-    let address: Address = peer.address.parse()?;
-    let options = ConnectOptions { timeout: CONNECT_TIME, retry: false };
-    let connected = connect(&address, Role::Peer, &client.token, options)?;
+    let connected = client.connect(&peer.address)?;
     let remote = client.io.remote();
     let protocol = Box::new(Asking { peer: peer.clone(), files: VecDeque::new() });
     let framed = Framed::connected(connected, remote, Bounds::DATA, protocol);
@@ -329,8 +447,9 @@ impl Peer {
             return Err(reason);
         }
         if pending.open.is_empty() {
-            let answers = pending.answers.into_iter().flatten().collect();
-            (pending.on_reply)(Ok(answers));
+            let answers = pending.answers.into_iter().flatten();
+            let answers = pending.tasks.into_iter().zip(answers).collect();
+            (pending.on_answers)(Ok(answers));
         } else if let Some(refused) = self.ask(Pending::Fetch(pending)) {
             refused.fail(FetchError::Closed);
         }
@@ -402,14 +521,100 @@ pub(super) enum Pending {
     Shards(PendingShards),
 }
 
+/// An answer about one task.
+enum Said {
+    Outcome(FetchOutcome),
+    /// The value is to be asked for in ranges.
+    Large(Offer),
+}
+
+type AnswersCallback = Box<dyn FnOnce(Result<Vec<(TaskId, Said)>, FetchError>) + Send>;
+
+/// Answers that are complete when the last of some large values is here.
+struct Joint {
+    state: Mutex<JointState>,
+}
+
+struct JointState {
+    answers: Vec<Option<Fetched>>,
+    missing: usize,
+    /// Taken when it is over.
+    on_reply: Option<FetchCallback>,
+}
+
+impl Joint {
+    fn finish(
+        client: &Arc<Shared>,
+        address: &str,
+        said: Vec<(TaskId, Said)>,
+        on_reply: FetchCallback,
+    ) {
+        let mut answers = Vec::with_capacity(said.len());
+        let mut large = Vec::new();
+        for (at, (task, said)) in said.into_iter().enumerate() {
+            answers.push(match said {
+                Said::Outcome(outcome) => Some(Fetched { task, outcome }),
+                Said::Large(offer) => {
+                    large.push((at, offer));
+                    None
+                }
+            });
+        }
+        if large.is_empty() {
+            return on_reply(Ok(answers.into_iter().flatten().collect()));
+        }
+        let missing = large.len();
+        let state = JointState { answers, missing, on_reply: Some(on_reply) };
+        let joint = Arc::new(Self { state: Mutex::new(state) });
+        for (at, offer) in large {
+            let task = offer.task;
+            joint.expect(at, task);
+            client.download(address, offer, &joint, at);
+        }
+    }
+
+    /// The answer at this position is a value of that task.
+    fn expect(&self, at: usize, task: TaskId) {
+        let outcome = FetchOutcome::Value(Vec::new());
+        self.state.lock().answers[at] = Some(Fetched { task, outcome });
+    }
+
+    /// A value is here. If one cannot be had, none of the answers is of use.
+    fn add(&self, at: usize, result: Result<Vec<Bytes>, FetchError>) {
+        let ended = {
+            let mut state = self.state.lock();
+            match result {
+                Err(error) => state.on_reply.take().map(|on_reply| (on_reply, Err(error))),
+                Ok(segments) => {
+                    if let Some(Some(fetched)) = state.answers.get_mut(at) {
+                        fetched.outcome = FetchOutcome::Value(segments);
+                    }
+                    state.missing -= 1;
+                    match state.missing {
+                        0 => {
+                            let answers = std::mem::take(&mut state.answers);
+                            let answers = answers.into_iter().flatten().collect();
+                            state.on_reply.take().map(|on_reply| (on_reply, Ok(answers)))
+                        }
+                        _ => None,
+                    }
+                }
+            }
+        };
+        if let Some((on_reply, reply)) = ended {
+            on_reply(reply);
+        }
+    }
+}
+
 pub(super) struct PendingFetch {
     tasks: Vec<TaskId>,
-    answers: Vec<Option<Fetched>>,
+    answers: Vec<Option<Said>>,
     /// Positions that have no answer yet, in the order of the question under way.
     open: Vec<usize>,
     /// Shared memory cannot be mapped here.
     in_frame: bool,
-    on_reply: FetchCallback,
+    on_answers: AnswersCallback,
 }
 
 pub(super) struct PendingPut {
@@ -426,8 +631,8 @@ impl Pending {
         match self {
             Self::Fetch(fetch) => {
                 let tasks = fetch.open.iter().map(|&at| fetch.tasks[at]).collect();
-                let message =
-                    PeerMessage::Fetch(Fetch { request, tasks, in_frame: fetch.in_frame });
+                let (in_frame, ranges) = (fetch.in_frame, true);
+                let message = PeerMessage::Fetch(Fetch { request, tasks, in_frame, ranges });
                 send(channel, &message, Vec::new());
             }
             Self::Put(put) => put.send(request, channel),
@@ -438,7 +643,7 @@ impl Pending {
 
     fn fail(self, error: FetchError) {
         match self {
-            Self::Fetch(fetch) => (fetch.on_reply)(Err(error)),
+            Self::Fetch(fetch) => (fetch.on_answers)(Err(error)),
             Self::Put(put) => (put.on_reply)(Err(error)),
             Self::Call(call) => call.fail(error),
             Self::Shards(shards) => shards.fail(error),
@@ -503,6 +708,12 @@ impl PendingFetch {
                         }
                     }
                 }
+                FetchItem::LARGE => {
+                    let (task, transfer) = (self.tasks[at], item.transfer);
+                    let lengths = item.segments.clone();
+                    self.answers[at] = Some(Said::Large(Offer { task, transfer, lengths }));
+                    continue;
+                }
                 FetchItem::MISSING => FetchOutcome::Missing,
                 FetchItem::FAILED => FetchOutcome::Failed(item.error.clone().unwrap_or_default()),
                 FetchItem::LATER => {
@@ -511,7 +722,7 @@ impl PendingFetch {
                 }
                 status => return Err(format!("an item of unknown status {status}")),
             };
-            self.answers[at] = Some(Fetched { task: self.tasks[at], outcome });
+            self.answers[at] = Some(Said::Outcome(outcome));
         }
         match self.open.len() == asked.len() && !asked.is_empty() && !asked_for_files {
             true => Err("a reply without a single item".into()),
@@ -551,8 +762,13 @@ impl Protocol<Io> for Asking {
             PeerMessage::PutReply(reply) => self.peer.on_put_done(reply),
             PeerMessage::ActorReply(reply) => self.peer.on_called(reply, frame.data),
             PeerMessage::ShardsReply(reply) => self.peer.on_shards(&reply, frame.data),
+            PeerMessage::RangeReply(_) => {
+                Err("an answer to a range over another connection".into())
+            }
             PeerMessage::Fetch(_)
             | PeerMessage::Put(_)
+            | PeerMessage::Range(_)
+            | PeerMessage::EndTransfer(_)
             | PeerMessage::ActorCall(_)
             | PeerMessage::ReadShards(_) => Err("a question to an asker".into()),
         }

@@ -3,7 +3,6 @@
 use crate::io::IoThread;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use taskloom_data::shared::{Layout, Pool, PoolLimits, PoolUse};
@@ -28,18 +27,10 @@ struct Inner {
     armed: AtomicBool,
 }
 
-/// `TASKLOOM_SHARED_MEMORY=0` turns shared memory off.
-fn is_enabled() -> bool {
-    static ENABLED: OnceLock<bool> = OnceLock::new();
-    let off = |text: &str| matches!(text, "0" | "no" | "off" | "false");
-    *ENABLED.get_or_init(|| !std::env::var("TASKLOOM_SHARED_MEMORY").is_ok_and(|text| off(&text)))
-}
-
 impl SharedMemory {
-    #[must_use]
-    pub fn new(io: Arc<IoThread>) -> Self {
+    pub(super) fn new(io: Arc<IoThread>, enabled: bool) -> Self {
         let pool = Pool::new(PoolLimits::default());
-        let inner = Inner { pool, io, enabled: is_enabled(), armed: AtomicBool::new(false) };
+        let inner = Inner { pool, io, enabled, armed: AtomicBool::new(false) };
         Self { inner: Arc::new(inner) }
     }
 

@@ -1,9 +1,11 @@
 //! The serving side of the data plane.
 
 use super::calls::{ActorRequest, CallReplier};
+use super::memory::is_shared;
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
 use super::shards::ShardServer;
 use super::take_segments;
+use super::transfers::{LARGE_FROM, Transfers};
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -63,6 +65,8 @@ pub struct FetchReplier {
     /// What to answer for when the store drops this.
     asked: Vec<TaskId>,
     abilities: Abilities,
+    /// For large values, when the asker can ask for ranges.
+    transfers: Option<Arc<Transfers>>,
     answered: bool,
 }
 
@@ -79,6 +83,16 @@ impl FetchReplier {
         self.send(items);
     }
 
+    /// Holds a value for the asker, when much of it would go through the socket.
+    fn offer(&self, segments: &[Bytes]) -> Option<u64> {
+        let transfers = self.transfers.as_ref()?;
+        let total: u64 = segments.iter().map(|segment| segment.len() as u64).sum();
+        if total < LARGE_FROM || self.abilities.files && is_shared(segments) {
+            return None;
+        }
+        transfers.begin(connection_of(&self.channel), segments.to_vec())
+    }
+
     fn send(&mut self, items: Vec<StoredItem>) {
         self.answered = true;
         let mut head = FetchReply { request: self.request, items: Vec::with_capacity(items.len()) };
@@ -87,6 +101,14 @@ impl FetchReplier {
             let mut entry = FetchItem { task: item.task, ..FetchItem::default() };
             match item.value {
                 StoredValue::Here(segments) => {
+                    if let Some(transfer) = self.offer(&segments) {
+                        entry.status = FetchItem::LARGE;
+                        entry.segments =
+                            segments.iter().map(|segment| segment.len() as u64).collect();
+                        entry.transfer = transfer;
+                        head.items.push(entry);
+                        continue;
+                    }
                     let mut parcel = Parcel::pack(segments, self.abilities);
                     let fits = total + parcel.data_bytes <= REPLY_BYTES
                         && files.len() + parcel.files.len() <= MAX_FILES;
@@ -118,6 +140,11 @@ impl FetchReplier {
         });
         self.channel.flush();
     }
+}
+
+/// Names a connection while it lives.
+fn connection_of(channel: &Arc<Channel>) -> usize {
+    Arc::as_ptr(channel) as usize
 }
 
 impl Drop for FetchReplier {
@@ -171,6 +198,7 @@ pub struct DataServer {
     address: Address,
     sources: Vec<taskloom_net::event_loop::Source>,
     socket_files: Vec<PathBuf>,
+    transfers: Arc<Transfers>,
     remote: Arc<Remote<Io>>,
 }
 
@@ -186,9 +214,12 @@ impl DataServer {
     ) -> Result<Self, ListenError> {
         let listener = Listener::bind(&address.parse()?, options)?;
         let shards = Arc::new(ShardServer::default());
+        let transfers = Arc::new(Transfers::default());
+        let held = transfers.clone();
         let protocol = move || -> Box<dyn Protocol<Io>> {
-            let (store, shards) = (store.clone(), shards.clone());
-            Box::new(Serving { store, shards, channel: None, files: VecDeque::new() })
+            let (store, transfers, shards) = (store.clone(), held.clone(), shards.clone());
+            let files = VecDeque::new();
+            Box::new(Serving { store, transfers, shards, channel: None, files })
         };
         let service = Service {
             token: token.clone(),
@@ -199,7 +230,13 @@ impl DataServer {
         let remote = io.remote().clone();
         let (address, socket_files) = (listener.address().clone(), listener.socket_files());
         let sources = listener.serve(&remote, service);
-        Ok(Self { address, sources, socket_files, remote })
+        Ok(Self { address, sources, socket_files, transfers, remote })
+    }
+
+    /// Large values that are held for readers, and the bytes of such values that have left.
+    #[must_use]
+    pub fn transfers(&self) -> (usize, u64) {
+        (self.transfers.count(), self.transfers.served_bytes())
     }
 
     /// The address for peers, such as `tcp://127.0.0.1:40001`.
@@ -223,6 +260,7 @@ impl Drop for DataServer {
 struct Serving {
     store: Arc<dyn DataStore>,
     shards: Arc<ShardServer>,
+    transfers: Arc<Transfers>,
     channel: Option<Arc<Channel>>,
     /// Descriptors of frames that have not been read yet.
     files: VecDeque<OwnedFd>,
@@ -236,6 +274,7 @@ impl Serving {
             request: fetch.request,
             asked: fetch.tasks.clone(),
             abilities: if fetch.in_frame { abilities.in_frame() } else { abilities },
+            transfers: fetch.ranges.then(|| self.transfers.clone()),
             answered: false,
         };
         self.store.fetch(fetch.tasks, reply);
@@ -273,6 +312,7 @@ impl Protocol<Io> for Serving {
         if role != Role::Peer {
             return Err("this is a worker; connect to its scheduler".into());
         }
+        self.transfers.connect(connection_of(channel));
         self.channel = Some(channel.clone());
         Ok(())
     }
@@ -285,8 +325,11 @@ impl Protocol<Io> for Serving {
             PeerMessage::Put(put) => self.put(&channel, put, frame.data)?,
             PeerMessage::ActorCall(call) => self.call(&channel, call, frame.data)?,
             PeerMessage::ReadShards(asked) => self.shards.read(&channel, asked),
+            PeerMessage::Range(range) => self.transfers.answer(&range, &channel),
+            PeerMessage::EndTransfer(end) => self.transfers.end(end.transfer),
             PeerMessage::FetchReply(_)
             | PeerMessage::PutReply(_)
+            | PeerMessage::RangeReply(_)
             | PeerMessage::ActorReply(_)
             | PeerMessage::ShardsReply(_) => return Err("an answer to nothing".into()),
         }
@@ -304,6 +347,8 @@ impl Protocol<Io> for Serving {
     fn on_batch_end(&mut self, _: &mut Io) {}
 
     fn on_closed(&mut self, _: &mut Io, _: &str) {
-        self.channel = None;
+        if let Some(channel) = self.channel.take() {
+            self.transfers.disconnect(connection_of(&channel));
+        }
     }
 }

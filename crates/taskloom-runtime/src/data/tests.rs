@@ -1,5 +1,7 @@
 //! A real server and client, over sockets.
 
+mod ranges;
+
 use super::*;
 use crate::io::IoThread;
 use parking_lot::Mutex;
