@@ -15,7 +15,10 @@ use xxhash_rust::xxh3::Xxh3;
 enum Stage {
     Planning,
     Putting,
-    Waiting,
+    /// Values that workers pass on are to be where they were put first.
+    Settling,
+    Spreading,
+    Over,
 }
 
 pub(crate) struct ScatterRounds {
@@ -49,18 +52,41 @@ impl ScatterRounds {
 impl Rounds for ScatterRounds {
     fn advance(&self, make_wait: &mut dyn FnMut(usize) -> Arc<Wait>) -> PyResult<bool> {
         let mut stage = self.stage.lock();
-        if matches!(*stage, Stage::Planning) {
-            *stage = Stage::Putting;
-            self.scatter.plan().wait_with(&make_wait(1));
+        match *stage {
+            Stage::Planning => {
+                *stage = Stage::Putting;
+                self.scatter.plan().wait_with(&make_wait(1));
+                return Ok(false);
+            }
+            Stage::Putting => {
+                *stage = Stage::Settling;
+                let put = self.scatter.put(make_wait);
+                return match put {
+                    Ok(()) => Ok(false),
+                    Err((kind, text)) => Err(Python::attach(|py| answer_error(py, &kind, &text))),
+                };
+            }
+            Stage::Settling | Stage::Spreading | Stage::Over => {}
+        }
+        if self.scatter.error().is_some() {
+            return Ok(true);
+        }
+        if matches!(*stage, Stage::Settling) {
+            *stage = Stage::Spreading;
+            let values = self.scatter.spreading();
+            if values.is_empty() {
+                return Ok(true);
+            }
+            let wait = make_wait(values.len());
+            values.iter().for_each(|held| held.entry().wait_with(&wait));
             return Ok(false);
         }
-        if matches!(*stage, Stage::Putting) {
-            *stage = Stage::Waiting;
-            let put = self.scatter.put(make_wait);
-            return match put {
-                Ok(()) => Ok(false),
-                Err((kind, text)) => Err(Python::attach(|py| answer_error(py, &kind, &text))),
-            };
+        if matches!(*stage, Stage::Spreading) {
+            *stage = Stage::Over;
+            let answers = self.scatter.spread();
+            let wait = make_wait(answers.len());
+            answers.iter().for_each(|answer| answer.wait_with(&wait));
+            return Ok(answers.is_empty());
         }
         Ok(true)
     }

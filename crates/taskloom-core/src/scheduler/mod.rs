@@ -43,6 +43,7 @@ mod replicas;
 mod scatter;
 mod setups;
 mod standing;
+mod spread;
 mod stealing;
 mod story;
 mod submit;

@@ -1,10 +1,14 @@
 //! Copies of results that are made by order: `replicate`, `rebalance`, and the results of a worker
 //! that is retired. A worker fetches its copy from another one; the scheduler only says so.
 //!
+//! Copies of a large result do not all come from its first holder: who has just got one serves
+//! others ([`super::spread`]).
+//!
 //! A copy on its way ends when the worker reports it, declines, or is lost, and when the result goes.
 //! A job ends with its last copy: nobody waits for ever.
 
 use super::Scheduler;
+use super::spread::Spreads;
 use super::task::State;
 use super::worker_table::WorkerSlot;
 use smallvec::SmallVec;
@@ -23,9 +27,13 @@ const SURPLUS_PERCENT: u64 = 5;
 
 /// A copy on its way to a worker.
 #[derive(Debug, Default)]
-struct Copy {
+pub(super) struct Copy {
     jobs: SmallVec<[u64; 1]>,
     tries: u8,
+    /// The worker was told; otherwise the copy waits for its turn.
+    pub(super) is_ordered: bool,
+    /// Whose turn to serve it uses.
+    pub(super) source: Option<WorkerNo>,
 }
 
 /// Copies that somebody waits for.
@@ -42,7 +50,8 @@ struct Job {
 
 #[derive(Debug, Default)]
 pub struct Replication {
-    copies: BTreeMap<(TaskId, WorkerNo), Copy>,
+    pub(super) copies: BTreeMap<(TaskId, WorkerNo), Copy>,
+    pub(super) spreads: Spreads,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
 }
@@ -221,13 +230,15 @@ impl Scheduler {
             job.open += 1;
         }
         if is_new {
-            self.order_copy(index, slot);
+            self.begin_or_queue(index, slot);
         }
     }
 
-    fn order_copy(&mut self, index: u32, slot: WorkerSlot) {
+    /// Tells a worker to get a copy from one holder, or from any.
+    pub(super) fn order_copy(&mut self, index: u32, slot: WorkerSlot, from: Option<WorkerSlot>) {
+        let others = |holder: &WorkerSlot| *holder != slot && from.is_none_or(|from| from == *holder);
         let holders: SmallVec<[WorkerSlot; 2]> =
-            self.tasks[index].replicas.iter().copied().filter(|holder| *holder != slot).collect();
+            self.tasks[index].replicas.iter().copied().filter(others).collect();
         let holders = holders.into_iter().map(|holder| self.introduce(slot, holder)).collect();
         let (task, size_bytes) = (self.tasks.id(index), self.tasks[index].size_bytes);
         let dep = DepRef { task, size_bytes, value: None, holders };
@@ -238,7 +249,9 @@ impl Scheduler {
     pub(super) fn end_copy(&mut self, index: u32, slot: WorkerSlot) {
         let Some(worker) = self.workers.get(slot) else { return };
         let (id, number) = (self.tasks.id(index), worker.number);
+        self.offer_turns(id, number);
         let Some(copy) = self.replication.copies.remove(&(id, number)) else { return };
+        self.end_turn(id, &copy);
         for job in copy.jobs {
             let source = self.replication.jobs.get_mut(&job).and_then(|job| {
                 job.made += 1;
@@ -274,13 +287,15 @@ impl Scheduler {
         copy.tries += 1;
         let may_retry = copy.tries < TRIES;
         match self.tasks.get(declined.task) {
-            Some(index) if may_retry => self.order_copy(index, slot),
+            // From any holder: the one that was named may be gone.
+            Some(index) if may_retry => self.order_copy(index, slot, None),
             _ => self.fail_copy(name, &declined.reason),
         }
     }
 
     fn fail_copy(&mut self, name: (TaskId, WorkerNo), why: &str) {
         let Some(copy) = self.replication.copies.remove(&name) else { return };
+        self.end_turn(name.0, &copy);
         for job in copy.jobs {
             if let Some(index) = self.tasks.get(name.0) {
                 let key = self.tasks[index].key.clone();
@@ -298,6 +313,7 @@ impl Scheduler {
         let id = self.tasks.id(index);
         let range = (id, WorkerNo(0))..=(id, WorkerNo(u32::MAX));
         let names: Vec<_> = self.replication.copies.range(range).map(|(name, _)| *name).collect();
+        self.replication.spreads.forget(id);
         for name in names {
             if let Some(slot) = self.workers.slot(name.1) {
                 self.outbox.free(&mut self.workers[slot], id);
@@ -340,6 +356,7 @@ impl Scheduler {
             }
             copy.jobs.iter().for_each(|job| *open.entry(*job).or_default() += 1);
         }
+        self.validate_spreads()?;
         let counts = self.replication.jobs.iter().map(|(number, job)| (*number, job.open));
         if counts.collect::<BTreeMap<_, _>>() != open {
             return Err("a job counts its copies wrongly".into());

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use taskloom_proto::Value;
 use taskloom_proto::client::{ClientToScheduler, PlanScatter, Question, Request};
+use taskloom_proto::control::{ControlQuestion, Replicate};
 use taskloom_types::{Key, TaskId};
 
 /// One value to scatter.
@@ -20,12 +21,24 @@ pub struct ScatterItem {
     pub segments: Vec<Bytes>,
 }
 
+/// A value that workers are to fetch from each other.
+struct Spread {
+    value: Held,
+    /// All of these.
+    workers: Vec<String>,
+}
+
+/// Values from this size on go to one worker of another host, which passes them on, in bytes.
+const SPREAD_FROM: u64 = 1024 * 1024;
+
 /// Values on their way to workers.
 pub struct Scatter {
     client: Arc<Client>,
     items: Mutex<Vec<Option<ScatterItem>>>,
     held: Vec<Held>,
     plan: Arc<PendingAnswer>,
+    /// Values that one worker gets from here and others from that one.
+    spreads: Mutex<Vec<Spread>>,
     /// The first thing that went wrong.
     error: Mutex<Option<String>>,
 }
@@ -61,7 +74,8 @@ impl Scatter {
         submission.send_message(ClientToScheduler::Request(Request { id, question }));
         submission.flush();
         let (client, items) = (client.clone(), Mutex::new(to_send));
-        Arc::new(Self { client, items, held, plan, error: Mutex::default() })
+        let (spreads, error) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { client, items, held, plan, spreads, error })
     }
 
     /// The plan's answer: wait for it, then call [`Scatter::put`].
@@ -82,6 +96,42 @@ impl Scatter {
 
     fn fail(&self, reason: String) {
         self.error.lock().get_or_insert(reason);
+    }
+
+    /// Takes the workers off the list that will get a large value from other workers: those beyond
+    /// this host, but one. This process's line carries it once.
+    fn leave_to_spread(&self, item: &ScatterItem, addresses: Vec<String>) -> Vec<String> {
+        if item.size_bytes < SPREAD_FROM || addresses.len() < 2 {
+            return addresses;
+        }
+        let is_near = |address: &String| self.client.data.is_near(address);
+        let (mut direct, far): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_near);
+        let value = self.held.iter().find(|held| held.entry().key == item.key);
+        let Some(value) = value.filter(|_| far.len() > 1) else {
+            direct.extend(far);
+            return direct;
+        };
+        direct.extend(far.first().cloned());
+        self.spreads.lock().push(Spread { value: value.clone(), workers: far });
+        direct
+    }
+
+    /// The values that are still to spread, once they are where they were put.
+    #[must_use]
+    pub fn spreading(&self) -> Vec<Held> {
+        self.spreads.lock().iter().map(|spread| spread.value.clone()).collect()
+    }
+
+    /// Has the scheduler spread the values. A worker that leaves meanwhile needs no copy: the answer
+    /// is only to be waited for.
+    #[must_use]
+    pub fn spread(&self) -> Vec<Arc<PendingAnswer>> {
+        let spreads = std::mem::take(&mut *self.spreads.lock());
+        let ask = |Spread { value, workers }: Spread| {
+            let replicate = Replicate { keys: vec![value.entry().key.clone()], n: 0, workers };
+            self.client.ask(Question::Control(ControlQuestion::Replicate(replicate)))
+        };
+        spreads.into_iter().map(ask).collect()
     }
 
     /// The value in shared memory, when workers of this host are to have it: one copy for all.
@@ -118,6 +168,7 @@ impl Scatter {
             let Some((task, addresses)) = read_place(place) else {
                 return Err(("protocol".into(), "the scheduler's plan cannot be read".into()));
             };
+            let addresses = self.leave_to_spread(&item, addresses);
             let item = self.in_shared_memory(item, &addresses);
             transfers.extend(addresses.into_iter().map(|address| (address, task, item.clone())));
         }

@@ -141,3 +141,61 @@ fn the_last_worker_is_retired_without_copies() {
     s.done("alice", "x");
     assert_sent(&s.request("anna", retire("alice", true)), &["alice is told to close"]);
 }
+
+/// A large result at alice, and so many workers that hold nothing.
+fn large_x_at_alice(others: &[&str]) -> Script {
+    let mut s = Script::anna_and(["alice"]);
+    others.iter().for_each(|name| drop(s.join(*name)));
+    s.submit("anna", [future("x").only_on(&["alice"])]);
+    s.done_with("alice", "x", Outcome::of_bytes(5_000_000));
+    s
+}
+
+#[test]
+fn a_large_result_spreads_as_a_tree() {
+    let mut s = large_x_at_alice(&["bob", "carol", "dave", "erin", "frank"]);
+    let sent = s.request("anna", replicate(&["x"], 0));
+    assert_sent(&sent, &["bob copies x from alice", "carol copies x from alice"]);
+    // bob serves two from now on, and alice has a turn again.
+    assert_sent(
+        &s.fetched("bob", &["x"]),
+        &["dave copies x from bob", "erin copies x from bob", "frank copies x from alice"],
+    );
+    for worker in ["carol", "dave", "erin"] {
+        assert_sent(&s.fetched(worker, &["x"]), &[]);
+    }
+    assert_sent(&s.fetched("frank", &["x"]), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 0);
+}
+
+#[test]
+fn copies_that_wait_for_a_holder_that_is_lost_come_from_another_one() {
+    let mut s = large_x_at_alice(&["bob", "carol", "dave"]);
+    s.request("anna", replicate(&["x"], 0));
+    let sent = s.fetched("bob", &["x"]);
+    assert_sent(&sent, &["dave copies x from bob"]);
+    s.worker_leaves("alice");
+    assert_sent(&declines(&mut s, "carol", "x"), &["carol copies x from bob"]);
+    s.fetched("carol", &["x"]);
+    assert_sent(&s.fetched("dave", &["x"]), &["anna gets an answer"]);
+}
+
+#[test]
+fn a_worker_that_leaves_gives_its_turn_to_the_next() {
+    let mut s = large_x_at_alice(&["bob", "carol", "dave"]);
+    s.request("anna", replicate(&["x"], 0));
+    assert_sent(&s.worker_leaves("carol"), &["dave copies x from alice"]);
+    s.fetched("bob", &["x"]);
+    assert_sent(&s.fetched("dave", &["x"]), &["anna gets an answer"]);
+    assert_eq!(failed(&mut s), 1);
+}
+
+#[test]
+fn a_large_result_that_is_released_while_it_spreads_ends_all_copies() {
+    let mut s = large_x_at_alice(&["bob", "carol", "dave", "erin"]);
+    s.request("anna", replicate(&["x"], 0));
+    let sent = s.release("anna", &["x"]);
+    assert!(sent.contains(&"anna gets an answer".to_string()), "{sent:?}");
+    assert!(!sent.iter().any(|message| message.contains("copies")), "{sent:?}");
+    assert_eq!(failed(&mut s), 4);
+}
