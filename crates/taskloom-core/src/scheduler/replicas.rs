@@ -236,7 +236,8 @@ impl Scheduler {
 
     /// Tells a worker to get a copy from one holder, or from any.
     pub(super) fn order_copy(&mut self, index: u32, slot: WorkerSlot, from: Option<WorkerSlot>) {
-        let others = |holder: &WorkerSlot| *holder != slot && from.is_none_or(|from| from == *holder);
+        let others =
+            |holder: &WorkerSlot| *holder != slot && from.is_none_or(|from| from == *holder);
         let holders: SmallVec<[WorkerSlot; 2]> =
             self.tasks[index].replicas.iter().copied().filter(others).collect();
         let holders = holders.into_iter().map(|holder| self.introduce(slot, holder)).collect();
