@@ -279,6 +279,8 @@ impl World {
         let trouble = Trouble::random(&mut rng);
         let heartbeats = trouble.pauses || rng.chance(if trouble.network { 60 } else { 10 });
         let config = Config {
+            // Most results that are copied here: the tree is tried under all faults.
+            spread_bytes: 1000,
             worker_ttl_ns: if heartbeats { TTL_NS } else { 1_000_000 * Nanos::SECOND },
             exit_report_ns: 50 * Nanos::MILLISECOND,
             no_workers_timeout_ns: trouble.no_worker_ms.map(|ms| ms * Nanos::MILLISECOND),

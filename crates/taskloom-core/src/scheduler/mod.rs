@@ -95,6 +95,8 @@ pub struct Config {
     pub heartbeat_ms: u32,
     /// Assumed speed of transfers between workers, in bytes per second.
     pub bandwidth: u64,
+    /// Copies of results from this size on spread as a tree, in bytes.
+    pub spread_bytes: u64,
     /// Whether idle workers take work from busy ones.
     pub work_stealing: bool,
     /// Expected work that a worker thread is given ahead, in ns.
@@ -127,6 +129,8 @@ impl Default for Config {
             no_workers_timeout_ns: None,
             heartbeat_ms: 1000,
             bandwidth: 500_000_000,
+            // Smaller ones are cheaper to fetch than to wait for.
+            spread_bytes: 1024 * 1024,
             work_stealing: true,
             prefetch_ns: Nanos::MILLISECOND,
             exit_report_ns: 2 * Nanos::SECOND,

@@ -11,9 +11,6 @@ use super::worker_table::WorkerSlot;
 use std::collections::{BTreeMap, VecDeque};
 use taskloom_types::{TaskId, WorkerNo};
 
-/// Results from this size on spread as a tree, in bytes. Smaller ones are cheaper to fetch than to
-/// wait for.
-const LARGE_BYTES: u64 = 1024 * 1024;
 /// Copies that a holder serves at a time.
 const FAN_OUT: usize = 2;
 
@@ -43,7 +40,7 @@ impl Scheduler {
     /// A new copy: ordered at once, or when a holder has a turn for it.
     pub(super) fn begin_or_queue(&mut self, index: u32, slot: WorkerSlot) {
         let (id, number) = (self.tasks.id(index), self.workers[slot].number);
-        if self.tasks[index].size_bytes < LARGE_BYTES {
+        if self.tasks[index].size_bytes < self.config.spread_bytes {
             if let Some(copy) = self.replication.copies.get_mut(&(id, number)) {
                 copy.is_ordered = true;
             }
