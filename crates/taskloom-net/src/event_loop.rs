@@ -1,6 +1,7 @@
 //! One thread's event loop: connections, listeners and timers, each a [`Handler`]; an owner that
 //! gets a turn after each batch of events; and a door for other threads.
 
+use crate::watch::Watch;
 use hashbrown::HashMap;
 pub use mio::Token as Source;
 use mio::event::Event;
@@ -21,6 +22,12 @@ pub trait Owner: Sized + 'static {
     /// Whether other threads left something for [`Owner::turn`]. Asked after they can see that
     /// the loop is about to sleep: what they leave later, they announce by [`Remote::wake`].
     fn has_mail(&self) -> bool {
+        false
+    }
+
+    /// Whether something is likely to come within microseconds, such as the result of a short
+    /// task: the loop then stays awake for a moment.
+    fn expects_answer(&self) -> bool {
         false
     }
 
@@ -190,6 +197,7 @@ pub struct EventLoop<S> {
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     retries: BinaryHeap<Reverse<(Instant, usize)>>,
     control: Control<S>,
+    watch: Watch,
 }
 
 impl<S: Owner> EventLoop<S> {
@@ -213,6 +221,7 @@ impl<S: Owner> EventLoop<S> {
             due: BinaryHeap::new(),
             retries: BinaryHeap::new(),
             control: Control { remote, added: Vec::new() },
+            watch: Watch::new(),
         })
     }
 
@@ -242,12 +251,24 @@ impl<S: Owner> EventLoop<S> {
                 return Ok(());
             }
             let timeout = self.sleep_time(owner, until);
+            let may_sleep = timeout != Some(Duration::ZERO);
+            if may_sleep && owner.expects_answer() && self.watch_sources() {
+                self.control.remote.sleeping.store(false, Ordering::Relaxed);
+                self.call_ready(owner);
+                continue;
+            }
             match self.poll.poll(&mut self.events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.control.remote.sleeping.store(false, Ordering::Relaxed),
             }
             self.call_ready(owner);
         }
+    }
+
+    /// Stays awake for a moment. True: there are events.
+    fn watch_sources(&mut self) -> bool {
+        let Self { poll, events, watch, .. } = self;
+        watch.see(1, || poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty())
     }
 
     /// How long to wait: not at all when somebody left work. Announces the sleep before it

@@ -3,6 +3,7 @@
 //! - [`event_loop`]: one thread, many [`event_loop::Handler`]s, timers, commands from outside.
 //! - [`channel`]: the sending half of a connection; any thread writes, without a hand-off.
 //! - [`framed`]: the receiving half: handshake, then frames to a [`framed::Protocol`].
+//! - [`watch`]: staying awake for what comes at once.
 //! - [`listener`], [`mod@connect`]: how connections come to be.
 //!
 //! Why mio and not an async runtime: `docs/design/event-loop.md`.
@@ -18,6 +19,7 @@ pub mod out_queue;
 pub mod runtime_dir;
 pub mod stream;
 pub mod token;
+pub mod watch;
 
 pub use address::{Address, AddressError};
 pub use channel::Channel;
@@ -26,3 +28,4 @@ pub use event_loop::{Control, EventLoop, Flow, Handler, Owner, Ready, Remote};
 pub use framed::{Framed, Protocol};
 pub use listener::{ListenError, ListenOptions, Listener};
 pub use stream::Stream;
+pub use watch::Watch;

@@ -6,6 +6,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
 use taskloom_runtime::client::{Mailbox, Wait, Watch};
 use taskloom_types::TaskId;
 
@@ -106,8 +107,8 @@ fn block_with(
 /// Looks for a moment whether `wait` ends at once. A task does not: its slot is of more use to
 /// others.
 fn watch(py: Python<'_>, wait: &Wait) -> bool {
-    let watch = Watch::of_process().filter(|_| current_task().is_none());
-    watch.is_some_and(|watch| py.detach(|| watch.see(|| wait.is_done())))
+    static WATCH: Watch = Watch::new();
+    current_task().is_none() && py.detach(|| WATCH.see(64, || wait.is_done()))
 }
 
 /// Blocks until `wait` is done; returns whether it was before `deadline`.

@@ -17,7 +17,6 @@ mod scatter;
 mod submission;
 mod table;
 mod wait;
-mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +26,9 @@ pub use entry::{Cancellation, Entry, Held, Outcome};
 pub use gather::{Gather, Gathered};
 pub use scatter::{Scatter, ScatterItem};
 pub use submission::{FunctionSpec, Submission};
+/// How a blocked caller stays awake.
+pub use taskloom_net::Watch;
 pub use wait::{Mailbox, Wait};
-pub use watch::Watch;
 
 use crate::data::DataClient;
 use crate::io::IoThread;

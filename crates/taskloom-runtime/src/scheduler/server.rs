@@ -36,6 +36,8 @@ pub struct Server {
     /// The time of the batch of events under way; read once per batch.
     now: Option<Nanos>,
     stopping: bool,
+    /// A worker was told something in the last turn: it may answer soon.
+    spoke_to_worker: bool,
 }
 
 /// The sending side of one connection.
@@ -90,6 +92,7 @@ impl Server {
             origin: Instant::now(),
             now: None,
             stopping: false,
+            spoke_to_worker: false,
         }
     }
 
@@ -196,7 +199,10 @@ impl Server {
     fn perform(&mut self, action: Action) {
         match action {
             Action::ToClient(to, message) => self.tell(to.0, message),
-            Action::ToWorker(to, message) => self.tell(to.0, message),
+            Action::ToWorker(to, message) => {
+                self.spoke_to_worker = true;
+                self.tell(to.0, message);
+            }
             Action::ToSupervisor(to, message) => {
                 // Connections are numbered with 32 bits; see `Mail::new_number`.
                 self.tell(to.0 as u32, message);
@@ -256,6 +262,7 @@ impl Server {
 
 impl Owner for Server {
     fn turn(&mut self, control: &mut Control<Self>) -> Next {
+        self.spoke_to_worker = false;
         self.read_mail();
         let now = self.now();
         for action in self.core.poll(now) {
@@ -269,6 +276,10 @@ impl Owner for Server {
 
     fn has_mail(&self) -> bool {
         self.mail.has_letters()
+    }
+
+    fn expects_answer(&self) -> bool {
+        self.spoke_to_worker
     }
 
     fn on_stop(&mut self) {
