@@ -122,8 +122,9 @@ wasm: # the rules must build where there is no operating system
 	fi
 
 docs: build $(STAMPS)/dev ## API pages of the crates and of the Python package, offline
-	cargo doc --workspace --no-deps --document-private-items --quiet
-	$(BIN)/pdoc --docformat numpy --output-directory docs/_build/python taskloom
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	$(BIN)/pdoc --docformat numpy --output-directory docs/_build/python \
+		taskloom taskloom.compat taskloom.distributed taskloom.errors taskloom.joblib taskloom.plugin
 	@echo "Python: docs/_build/python/index.html   Rust: $${CARGO_TARGET_DIR:-target}/doc/taskloom_core"
 
 simulate: ## many seeds of the simulator: SEEDS=1000000 FROM=0, or one again: SEED=4711

@@ -18,8 +18,6 @@ SYSTEMS = ("taskloom", "distributed")
 TARGETS = (
     Target("must", 10, metric="submit_us"),
     Target("must", 2, metric="map_us"),
-    Target("must", 1 / 20, "distributed", metric="submit_us"),
-    Target("must", 1 / 20, "distributed", metric="map_us"),
 )
 
 

@@ -37,7 +37,7 @@ pub enum Turn {
 pub struct ActorTurn<O> {
     pub actor: Arc<LiveActor<O>>,
     pub turn: Turn,
-    /// Others wait for its end: give it back to [`Actors::next`].
+    /// Others wait for its end: give it back to [`Actors::try_next`].
     is_exclusive: bool,
 }
 
