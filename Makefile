@@ -57,11 +57,12 @@ demo: build ## the main job on a local cluster, each step checked
 	$(BIN)/python examples/demo.py
 
 test: test-rust test-python test-dask ## everything that must hold before a change is merged
-	@if [ "$$(id -u)" = 0 ] && ip netns list >/dev/null 2>&1; then \
+	@-$(MAKE) --no-print-directory netlab-tools
+	@if why=$$($(BIN)/python -m tests.netlab --check 2>&1); then \
 		$(MAKE) --no-print-directory test-netlab; \
 	else \
-		echo "make test: NOT RUN HERE: the network laboratory (make test-netlab), which needs root"; \
-		echo "make test: and network namespaces; everything else was run"; \
+		echo "make test: NOT RUN HERE: make test-netlab: $$why"; \
+		echo "make test: everything else was run"; \
 	fi
 
 test-rust: ## unit, property and simulator tests of the crates

@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=540, help="begin no round after this")
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), help="only these faults")
     parser.add_argument("--record", type=Path, help="write rounds and outcomes here, as JSON lines")
+    parser.add_argument("--check", action="store_true", help="only say whether it can run here")
     parser.add_argument("--replay", type=Path, help="repeat the rounds of such a file")
     return parser.parse_args()
 
@@ -165,7 +166,7 @@ def main() -> int:
     except Unsuitable as unsuitable:
         print(f"the network laboratory cannot run here: {unsuitable}", file=sys.stderr)
         return 2
-    return run(options)
+    return 0 if options.check else run(options)
 
 
 if __name__ == "__main__":
