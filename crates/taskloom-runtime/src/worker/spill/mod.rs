@@ -214,9 +214,16 @@ mod tests {
         vec![Bytes::from_static(b"head"), Bytes::new(), Bytes::from(large)]
     }
 
+    /// Only this user may enter it, whatever the umask is.
+    fn private_directory() -> tempfile::TempDir {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    }
+
     #[test]
     fn a_value_comes_back_as_it_was_and_its_file_goes_with_it() {
-        let base = tempfile::tempdir().unwrap();
+        let base = private_directory();
         let store = store(base.path(), None);
         let value = store.write(&segments()).unwrap();
         assert_eq!(value.read().unwrap(), segments());
@@ -230,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_and_a_cut_file_are_noticed() {
-        let base = tempfile::tempdir().unwrap();
+        let base = private_directory();
         let store = store(base.path(), None);
         let value = store.write(&segments()).unwrap();
         let mut content = fs::read(&value.path).unwrap();
@@ -245,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_kept_and_room_comes_back_with_each_value() {
-        let base = tempfile::tempdir().unwrap();
+        let base = private_directory();
         let store = store(base.path(), Some(100));
         let half = [Bytes::from(vec![1; 60])];
         let value = store.write(&half).unwrap();
@@ -256,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
-        let base = tempfile::tempdir().unwrap();
+        let base = private_directory();
         let file = base.path().join("file");
         fs::write(&file, "").unwrap();
         let error = store(&file, None).write(&segments()).unwrap_err();
@@ -265,7 +272,7 @@ mod tests {
 
     #[test]
     fn after_its_directory_was_removed_the_store_makes_another() {
-        let base = tempfile::tempdir().unwrap();
+        let base = private_directory();
         let store = store(base.path(), None);
         let value = store.write(&segments()).unwrap();
         fs::remove_dir_all(value.path.parent().unwrap()).unwrap();
