@@ -45,8 +45,8 @@ def test_every_name_of_distributed_is_offered_or_says_that_it_is_not():
 def test_a_name_that_is_not_offered_is_an_import_error_with_the_reason():
     with pytest.raises(ImportError, match=r"not offer distributed\.SSHCluster: start `python -m"):
         from taskloom.distributed import SSHCluster  # noqa: F401
-    with pytest.raises(AttributeError, match=r"not offer distributed\.Nanny: worker processes"):
-        _ = shim.Nanny
+    with pytest.raises(AttributeError, match=r"not offer distributed\.Security: connections"):
+        _ = shim.Security
     assert not hasattr(shim, "no_such_name")
 
 

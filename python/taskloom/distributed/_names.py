@@ -30,7 +30,7 @@ _PLUGINS = _own(
 )  # fmt: skip
 _CLIENT = _own(
     "Client", "Future", "as_completed", "default_client", "ensure_default_client",
-    "fire_and_forget", "futures_of", "get_task_metadata", "get_task_stream", "performance_report",
+    "fire_and_forget", "futures_of", "get_task_metadata", "performance_report",
     "temp_default_client", "wait",
 )  # fmt: skip
 _IN_TASKS = _own("Reschedule", "get_client", "get_worker", "print", "rejoin", "secede", "warn")
@@ -57,7 +57,7 @@ PUBLIC: dict[str, str] = {
     **_own("Adaptive", "LocalCluster", "SpecCluster"),
     **_SPEC_KINDS,
     **_own("Event", "KilledWorker", "Lock", "MultiLock", "Queue", "Semaphore", "Variable"),
-    **_own("Security", "Worker", "get_task_stream", "performance_report", "progress", "span"),
+    **_own("Security", "Worker", "get_task_stream", "progress", "span"),
     **_support("Status"),
     **_own("sync"),
     "CompatibleExecutor": "taskloom._executor:ClientExecutor",
@@ -99,6 +99,7 @@ SUBMODULES: dict[str, dict[str, str]] = {
     "diagnostics": _own("progress"),
     "diagnostics.plugin": _PLUGINS,
     "diagnostics.progressbar": _own("progress"),
+    "diagnostics.task_stream": _own("get_task_stream"),
     "event": _own("Event"),
     "lock": _own("Lock"),
     "metrics": _support("monotonic", "process_time", "thread_time", "time"),
