@@ -22,7 +22,7 @@ PYTHON_DIRS := python tests benches examples
 RUST_TESTED := --workspace --exclude taskloom-py
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-dask test-netlab netlab-tools bench \
+.PHONY: help build demo test test-rust test-python test-dask test-netlab test-planted netlab-tools bench \
 	bench-scale lint lint-rust lint-python lint-dependencies wasm docs simulate format clean
 
 help: ## list the commands
@@ -72,6 +72,10 @@ test-rust: ## unit, property and simulator tests of the crates
 		cargo test $(RUST_TESTED) --no-fail-fast; \
 	fi
 	@$(MAKE) --no-print-directory simulate SEEDS=20000
+	@$(MAKE) --no-print-directory test-planted
+
+test-planted: ## the simulator finds every fault that is planted, and nothing without it
+	cargo test --release -p taskloom-sim --features planted --test planted
 
 test-python: build $(STAMPS)/dev ## the Python API on real clusters, the examples, the documents
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
