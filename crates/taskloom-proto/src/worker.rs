@@ -99,6 +99,10 @@ wire_record! {
         pub supervised: bool,
         pub local_directory: String,
         pub version: String,
+        /// Results in memory beyond this go to disk; in bytes, 0: never.
+        pub target_bytes: u64,
+        /// A process beyond this starts nothing; in bytes, 0: its size does not matter.
+        pub pause_bytes: u64,
     }
 
     pub struct Registered {

@@ -57,6 +57,8 @@ impl World {
             address: worker.address(),
             nthreads: nthreads as u32,
             memory_limit: memory.limit_bytes,
+            target_bytes: memory.target_bytes,
+            pause_bytes: memory.pause_bytes,
             resources: Resources::new(
                 resources.map(|amount| ("GPU".to_string(), amount)).into_iter().collect(),
             ),

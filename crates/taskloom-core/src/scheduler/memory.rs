@@ -2,6 +2,7 @@
 //! there is room for what they make.
 
 use super::Scheduler;
+use super::placement::LARGE_RESULT_BYTES;
 use super::questions::Afterwards;
 use super::task::Kind;
 use super::worker_table::{WorkerRecord, WorkerSlot};
@@ -11,9 +12,6 @@ use taskloom_proto::client::{Notice, SchedulerToClient};
 use taskloom_proto::memory::MemoryState;
 use taskloom_proto::worker::Heartbeat;
 use taskloom_types::{ClientId, Nanos, TaskId};
-
-/// Results of this size are worth to be held back.
-const LARGE_RESULT_BYTES: u64 = 1024 * 1024;
 
 /// Memory of a worker that no result accounts for, over time: the least of a while is what is
 /// there to stay, the rest may be of tasks that run.
@@ -49,16 +47,29 @@ impl WorkerRecord {
     }
 
     /// What the process occupies, as far as can be told: it was measured a while ago, and some
-    /// results are newer.
+    /// results are newer. Where its size does not matter, as of a program with workers in its
+    /// threads, only results count.
     pub fn memory_bytes(&self) -> u64 {
         let newest = self.held_bytes.saturating_sub(self.metrics.spilled_bytes);
+        if self.info.pause_bytes == 0 {
+            return newest;
+        }
         self.metrics.resident_bytes.max(newest.saturating_add(self.unmanaged.least()))
     }
 
     /// Whether so many bytes more bring it where workers pause.
     pub fn is_full_with(&self, more_bytes: u64) -> bool {
-        let limit = self.info.memory_limit;
-        limit > 0 && self.memory_bytes().saturating_add(more_bytes) > limit / 10 * 8
+        let pause_bytes = self.info.pause_bytes;
+        pause_bytes > 0 && self.memory_bytes().saturating_add(more_bytes) > pause_bytes
+    }
+
+    /// Beyond this, memory is short: results go to disk or, where none do, nothing starts. 0: it
+    /// never is.
+    fn short_from_bytes(&self) -> u64 {
+        match self.info.target_bytes {
+            0 => self.info.pause_bytes,
+            target => target,
+        }
     }
 }
 
@@ -163,20 +174,20 @@ impl Scheduler {
     /// something runs there whose end changes that, or at least comes first.
     pub(super) fn holds_back(&mut self, slot: WorkerSlot, index: u32) -> bool {
         let worker = &self.workers[slot];
-        let limit = worker.info.memory_limit;
+        let bound = worker.short_from_bytes();
         let running = worker.active - worker.blocked;
-        if limit == 0 || running == 0 {
+        if bound == 0 || running == 0 {
             return false;
         }
         let task = &self.tasks[index];
         let size_bytes = self.prefixes[task.prefix].size_bytes;
-        if size_bytes < LARGE_RESULT_BYTES || !task.deps.is_empty() {
+        if size_bytes <= LARGE_RESULT_BYTES || !task.deps.is_empty() {
             return false;
         }
         // What runs there is taken to be of the same kind.
         let runs = u64::from(running.min(worker.info.nthreads)) + 1;
         let expected = size_bytes.saturating_mul(runs);
-        let is_short = worker.memory_bytes().saturating_add(expected) > limit / 10 * 6;
+        let is_short = worker.memory_bytes().saturating_add(expected) > bound;
         self.workers[slot].holds_back |= is_short;
         is_short
     }

@@ -19,7 +19,7 @@ use taskloom_types::{FunctionNo, Nanos};
 /// Longer tasks are never sent ahead: a round trip is small beside them.
 const LONG_TASK_NS: u64 = 20 * Nanos::MILLISECOND;
 /// Results larger than this count as large: their producers are not run ahead.
-const LARGE_RESULT_BYTES: u64 = 1024 * 1024;
+pub(super) const LARGE_RESULT_BYTES: u64 = 1024 * 1024;
 /// What a message to one more worker costs, and its answer: system calls and wake-ups.
 const MESSAGE_NS: u64 = 20 * Nanos::MICROSECOND;
 /// Most tasks that a worker thread is given ahead.

@@ -42,6 +42,7 @@ pub use values::{INLINE_BYTES, LocalObject, Received, Servable, Use, Value};
 use crate::data::{DataClient, DataServer, DataStore, FetchError};
 use crate::io::{IoThread, Timer};
 use crate::link::{Link, Sink};
+use crate::resident::own_resident_bytes;
 use crate::scheduler::SchedulerHandle;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -212,6 +213,7 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     fn registration(&self) -> RegisterWorker {
+        let limits = self.config.memory.limits(self.config.memory_limit);
         RegisterWorker {
             name: self.config.name.clone(),
             address: self.address().to_string(),
@@ -223,6 +225,8 @@ impl<O: LocalObject> WorkerShell<O> {
             supervised: self.config.supervised,
             local_directory: self.config.local_directory.clone(),
             version: self.config.version.clone(),
+            target_bytes: limits.target_bytes,
+            pause_bytes: limits.pause_bytes,
         }
     }
 
@@ -405,7 +409,7 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     fn send_heartbeat(&self, cpu_percent: f64) {
-        let resident_bytes = process::resident_bytes();
+        let resident_bytes = own_resident_bytes();
         let (disk_bytes, spill_error) = self.disk_state();
         let now = self.now();
         let mut state = self.state.lock();

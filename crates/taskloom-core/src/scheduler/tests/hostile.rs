@@ -257,6 +257,8 @@ impl Nonsense {
                 name: format!("worker-{}", self.below(5)),
                 nthreads: self.number() as u32,
                 memory_limit: self.number(),
+                target_bytes: self.number(),
+                pause_bytes: self.number(),
                 resources: super::gpu(1.0),
                 supervised: self.below(2) == 0,
                 ..RegisterWorker::default()

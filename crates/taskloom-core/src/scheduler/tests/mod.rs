@@ -21,6 +21,7 @@ mod interrupts;
 mod keys;
 mod liveness;
 mod loss;
+mod memory;
 mod naming;
 mod placement;
 mod prefetch;

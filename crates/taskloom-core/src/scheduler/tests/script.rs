@@ -81,6 +81,13 @@ impl Joining {
 
     pub fn memory(mut self, limit_bytes: u64) -> Self {
         self.0.memory_limit = limit_bytes;
+        self.thresholds(0.6, 0.8)
+    }
+
+    /// Fractions of the limit; 0: never.
+    pub fn thresholds(mut self, target: f64, pause: f64) -> Self {
+        let part = |fraction: f64| (self.0.memory_limit as f64 * fraction) as u64;
+        (self.0.target_bytes, self.0.pause_bytes) = (part(target), part(pause));
         self
     }
 
