@@ -6,7 +6,6 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
 use taskloom_runtime::client::{Mailbox, Wait, Watch};
 use taskloom_types::TaskId;
 

@@ -3,7 +3,8 @@
 //! [`DataServer`] answers from a [`DataStore`]; [`DataClient`] asks, over one connection per
 //! address. Values are never copied on the way: they leave by vectored writes, and arrive as
 //! slices of the buffer that the socket was read into. Within a host, large ones are in shared
-//! memory ([`SharedMemory`]), and only descriptors travel; over sockets they are asked for in ranges. Calls of actors take the same way.
+//! memory ([`SharedMemory`]), and only descriptors travel; over sockets they are asked for in
+//! ranges. Calls of actors take the same way.
 //!
 //! Docs: `docs/design/data-plane.md`.
 

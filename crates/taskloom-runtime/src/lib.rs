@@ -5,6 +5,7 @@ pub mod executing;
 pub mod io;
 pub mod link;
 pub mod message;
+mod resident;
 pub mod scheduler;
 pub mod supervisor;
 

@@ -11,7 +11,6 @@ use taskloom_data::compression::{Codec, compress};
 use taskloom_data::digest;
 use taskloom_net::Channel;
 use taskloom_net::token::random_u64;
-use taskloom_proto::frame::write_frame;
 use taskloom_proto::peer::PeerMessage;
 use taskloom_proto::transfer::{Range, RangeReply};
 
@@ -129,11 +128,5 @@ fn wished_codec(wishes: u8) -> Codec {
 }
 
 fn send(channel: &Channel, reply: RangeReply, data: Bytes) {
-    let message = PeerMessage::RangeReply(reply);
-    channel.queue(|queue| {
-        let length = data.len() as u64;
-        queue.append(|out| write_frame(out, message.kind(), length, |out| message.write_body(out)));
-        queue.push(data);
-    });
-    channel.flush();
+    super::client::send(channel, &PeerMessage::RangeReply(reply), vec![data]);
 }

@@ -5,6 +5,7 @@ use super::oom::OomKills;
 use super::watch::Command;
 use super::{SupervisorConfig, memory};
 use crate::executing::{EXECUTING_FILE, ExecutingTable, Progress, SUPERVISOR_PID};
+use crate::resident::resident_bytes;
 use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::collections::VecDeque;
@@ -88,13 +89,18 @@ impl Process {
 
     /// Ends the process if it occupies more than so many bytes.
     pub(super) fn end_if_outgrown(&mut self, terminate_bytes: u64) {
-        let resident_bytes = memory::resident_bytes(self.pid());
+        let resident_bytes = resident_bytes(&self.pid().to_string());
         if let Some(bytes) = resident_bytes.filter(|bytes| *bytes > terminate_bytes)
             && self.outgrown.is_none()
         {
             self.outgrown = Some(memory::explanation(bytes, terminate_bytes));
             self.signal(Signal::KILL);
         }
+    }
+
+    /// Whether a task runs there; assumed where that cannot be told.
+    pub(super) fn is_busy(&self) -> bool {
+        self.table.as_ref().is_none_or(|table| !table.read_all().is_empty())
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -34,8 +34,9 @@ pub(super) enum Command {
 
 /// A process that lived this long has started well, whatever it says.
 const WELL_STARTED: Duration = Duration::from_secs(10);
-/// How often workers are measured.
+/// How often workers are measured, and how often those that run nothing are.
 const MEMORY_CHECK: Duration = Duration::from_millis(100);
+const QUIET_MEMORY_CHECK: Duration = Duration::from_millis(500);
 /// What a shell says about a program that cannot be started.
 const NOT_FOUND: ExitKind = ExitKind::Exited(127);
 /// Ends in a row, each soon after the start, that are answered without a pause.
@@ -173,13 +174,15 @@ impl Watch {
         if terminate_bytes == 0 || self.memory_check.is_some_and(|at| at > now) {
             return;
         }
-        self.memory_check = None;
+        let mut next: Option<Duration> = None;
         for ward in self.wards.values_mut() {
             if let State::Running { process, .. } = &mut ward.state {
                 process.end_if_outgrown(terminate_bytes);
-                self.memory_check = Some(now + MEMORY_CHECK);
+                let pause = if process.is_busy() { MEMORY_CHECK } else { QUIET_MEMORY_CHECK };
+                next = Some(next.map_or(pause, |earlier| earlier.min(pause)));
             }
         }
+        self.memory_check = next.map(|pause| now + pause);
     }
 
     /// Removes what dead workers left on disk.

@@ -5,11 +5,11 @@ use super::WorkerShell;
 use super::disk::{self, Job};
 use super::inbound::stored_item;
 use super::jobs::{Encode, Job as ServiceJob, Serve};
-use super::process;
 use super::spill::{SpillError, SpilledValue};
-use super::state::Effects;
+use super::state::{Effects, Phase};
 use super::values::{LocalObject, Servable, Value};
 use crate::data::{FetchReplier, StoredItem};
+use crate::resident::own_resident_bytes;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +20,10 @@ use taskloom_types::TaskId;
 /// Bytes that are read for one answer to a peer, beside its first value: they are in memory until
 /// they are sent.
 const SERVE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How often a process that runs nothing is measured: waking ten times a second is most of what an
+/// idle worker costs.
+const QUIET_INTERVAL: Duration = Duration::from_millis(500);
 
 /// When results go to disk and when a worker pauses, as fractions of its memory limit; 0: never.
 /// The names and values are Dask's.
@@ -76,20 +80,23 @@ impl<O: LocalObject> WorkerShell<O> {
         if limits.spill_bytes == 0 && limits.pause_bytes == 0 {
             return;
         }
+        self.measure_after(self.config.memory.interval);
+    }
+
+    fn measure_after(&self, delay: Duration) {
         let me = self.me.clone();
-        let measure = move || {
+        let timer = self.io.after(delay, move || {
             if let Some(me) = me.upgrade() {
                 me.measure_memory();
             }
-        };
-        let timer = self.io.every(self.config.memory.interval, measure);
+        });
         if let Some(before) = self.memory_monitor.lock().replace(timer) {
             before.cancel();
         }
     }
 
     fn measure_memory(&self) {
-        let resident_bytes = process::resident_bytes();
+        let resident_bytes = own_resident_bytes();
         let now = self.now();
         let mut state = self.state.lock();
         let was_paused = state.core.is_paused();
@@ -98,8 +105,14 @@ impl<O: LocalObject> WorkerShell<O> {
             // Cycles of dead objects may be what fills the memory.
             self.jobs.push(ServiceJob::CollectCycles);
         }
+        let is_quiet = state.core.executing().next().is_none() && !state.core.is_paused();
+        let is_over = matches!(state.phase, Phase::Closed(_));
         self.release(state, now);
         self.flush_if_urgent();
+        let interval = self.config.memory.interval;
+        if !is_over {
+            self.measure_after(if is_quiet { interval.max(QUIET_INTERVAL) } else { interval });
+        }
     }
 
     /// Starts what the rules asked for. Call without the lock.
