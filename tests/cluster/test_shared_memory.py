@@ -147,11 +147,12 @@ if __name__ == "__main__":
 
 
 def test_nothing_is_left_when_all_processes_are_killed(tmp_path):
-    def left():
-        names = {path.name for path in Path("/dev/shm").iterdir()}
-        return {name for name in names if "taskloom" in name}
+    def shared_bytes():
+        """Of the whole machine, memory files without a name among it."""
+        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(facts["Shmem"].split()[0]) * 1024
 
-    before = left()
+    before = shared_bytes()
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     program = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
@@ -164,8 +165,9 @@ def test_nothing_is_left_when_all_processes_are_killed(tmp_path):
         os.kill(pid, signal.SIGKILL)
     program.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), "all are dead")
-    # A segment is a file without a name: with the processes that had it, it is gone.
-    assert left() == before
+    # Segments have no names: what is left of them shows in the machine's books only.
+    allowed = before + 2 * 8 * LENGTH
+    wait_until(lambda: shared_bytes() < allowed, "the memory of five segments is free")
 
 
 @pytest.mark.parametrize("switch", ["TASKLOOM_SHARED_MEMORY", "TASKLOOM_LOCAL_SOCKETS"])

@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     segments = checks.shared_memory() - before
     if segments:
         failures += 1
-        print(f"shared memory is left: {sorted(segments)}")
+        print(f"processes are left that have shared memory: {sorted(segments)}")
     print(f"{done} rounds of {len(rounds)}, {failures} failures")
     return 1 if failures or not done else 0
 

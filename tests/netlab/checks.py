@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,18 @@ def check_scheduler(lab: Lab, facts: dict[str, Any], baseline: Baseline) -> list
     return problems
 
 
-def shared_memory() -> set[str]:
-    """Names of shared memory segments of this machine that are taskloom's."""
-    return {name for name in os.listdir("/dev/shm") if "taskloom" in name}
+def shared_memory() -> set[int]:
+    """Processes of this machine that have values in shared memory: segments have no names, and
+    live as long as somebody has them."""
+    found = (path for path in Path("/proc").glob("[0-9]*/maps") if has_segment(path))
+    return {int(path.parent.name) for path in found}
+
+
+def has_segment(maps: Path) -> bool:
+    try:
+        return "/memfd:taskloom" in maps.read_text()
+    except OSError:
+        return False
 
 
 def left_files(directory: Path) -> list[str]:
