@@ -1,24 +1,9 @@
 //! The list of historical scenarios is complete, and the tests that it names exist.
 
+mod pages;
+
+use pages::{root, sources};
 use std::fs;
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// All sources of tests, as one text.
-fn sources(folder: &Path, into: &mut String) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let is_source = path.extension().is_some_and(|end| end == "rs" || end == "py");
-        if path.is_dir() {
-            sources(&path, into);
-        } else if is_source {
-            into.push_str(&fs::read_to_string(&path).unwrap_or_default());
-        }
-    }
-}
 
 #[test]
 fn every_scenario_has_a_test_that_exists_or_a_reason() {
