@@ -81,12 +81,7 @@ def _merge_layer(expr: Any, graph: Graph, roles: Roles) -> None:
         manifests.append(
             _add_inputs(graph, roles, frame, f"{side}-{token}", tasks.merge_transfer, args)
         )
-    options = {
-        name: getattr(expr, name)
-        for name in (
-            "how", "left_on", "right_on", "suffixes", "left_index", "right_index", "indicator"
-        )
-    }  # fmt: skip
+    options = {name: getattr(expr, name) for name in tasks.MERGE_OPTIONS}
     for number, output in enumerate(expr._partitions):
         key = (expr._name, number)
         graph[key] = Task(key, tasks.merge_unpack, *manifests, output, expr._meta, options)

@@ -9,6 +9,7 @@ from taskloom._shuffle.files import ShardFile, Shards
 from taskloom._shuffle.manifest import Manifest
 
 __all__ = [
+    "MERGE_OPTIONS",
     "barrier",
     "chunk_transfer",
     "chunk_unpack",
@@ -18,6 +19,17 @@ __all__ = [
     "unpack",
 ]
 
+
+#: What :func:`merge_unpack` is told of a merge, by dask's names and in dask's order.
+MERGE_OPTIONS = (
+    "how",
+    "left_on",
+    "right_on",
+    "suffixes",
+    "left_index",
+    "right_index",
+    "indicator",
+)
 
 #: A column for the numbers of outputs.
 _OUTPUTS = "__taskloom_outputs__"

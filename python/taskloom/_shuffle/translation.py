@@ -91,22 +91,10 @@ def _frame_unpack(node: Task, _: dict[str, Any]) -> tuple[Task, bool]:
     return Task(node.key, tasks.unpack, barrier, output), False
 
 
-#: The arguments of a merge's last step behind the barriers, but for the result's meta.
-_MERGE_OPTIONS = (
-    "how",
-    "left_on",
-    "right_on",
-    "suffixes",
-    "left_index",
-    "right_index",
-    "indicator",
-)
-
-
 def _merge_unpack(node: Task, _: dict[str, Any]) -> tuple[Task, bool]:
     _, _, output, left, right, how, left_on, right_on, meta, *others = node.args
     values = (how, left_on, right_on, *others)
-    options = dict(zip(_MERGE_OPTIONS, values, strict=False))
+    options = dict(zip(tasks.MERGE_OPTIONS, values, strict=False))
     return Task(node.key, tasks.merge_unpack, left, right, output, meta, options), False
 
 
