@@ -29,7 +29,7 @@ pub struct FunctionRecord {
     clients: u32,
     /// Live tasks that use it.
     tasks: u32,
-    /// Workers that were sent it; some may be gone.
+    /// Workers that were sent it.
     holders: Vec<WorkerSlot>,
 }
 
@@ -51,6 +51,22 @@ impl FunctionTable {
         let record = self.records.get_mut(&number)?;
         record.holders.push(worker);
         Some(record)
+    }
+
+    /// A worker that was sent these is gone.
+    pub fn lose_holder(&mut self, numbers: &Set<FunctionNo>, worker: WorkerSlot) {
+        for number in numbers {
+            let Some(record) = self.records.get_mut(number) else { continue };
+            if let Some(at) = record.holders.iter().position(|holder| *holder == worker) {
+                record.holders.swap_remove(at);
+            }
+        }
+    }
+
+    /// Every function with every worker that was sent it.
+    pub fn holdings(&self) -> impl Iterator<Item = (FunctionNo, WorkerSlot)> {
+        let records = self.records.iter();
+        records.flat_map(|(number, record)| record.holders.iter().map(|slot| (*number, *slot)))
     }
 
     fn insert(&mut self, function: RegisterFunction) -> FunctionNo {

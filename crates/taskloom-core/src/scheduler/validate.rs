@@ -24,6 +24,7 @@ impl Scheduler {
         self.standings.validate(&self.workers)?;
         self.validate_reservations()?;
         self.workers.slots().try_for_each(|slot| self.validate_worker(slot))?;
+        self.validate_functions()?;
         self.validate_memory()?;
         self.validate_setups()?;
         self.validate_replication()?;
@@ -225,6 +226,22 @@ impl Scheduler {
         }
         if inline != self.inline_bytes {
             return Err(format!("inline bytes are {inline}, not {}", self.inline_bytes));
+        }
+        Ok(())
+    }
+
+    /// Functions and workers agree on who was sent what; nothing is kept of workers that left.
+    fn validate_functions(&self) -> Result<(), String> {
+        let mut holdings = 0;
+        for (number, slot) in self.functions.holdings() {
+            holdings += 1;
+            if !self.workers.get(slot).is_some_and(|worker| worker.functions.contains(&number)) {
+                return Err(format!("{number:?} is held by worker {}, which has it not", slot.0));
+            }
+        }
+        let known: usize = self.workers.iter().map(|worker| worker.functions.len()).sum();
+        if known != holdings {
+            return Err(format!("{known} functions are on workers, but {holdings} were sent"));
         }
         Ok(())
     }

@@ -346,6 +346,7 @@ impl Scheduler {
         self.standings.put(&mut self.workers, slot, Standing::Out);
         self.victims.retain(|other| *other != slot);
         self.overfull.retain(|other| *other != slot);
+        self.functions.lose_holder(&self.workers[slot].functions, slot);
         self.workers.remove(slot);
         self.run_steps();
     }

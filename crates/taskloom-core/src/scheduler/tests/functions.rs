@@ -56,6 +56,18 @@ fn a_forgotten_function_is_sent_anew() {
 }
 
 #[test]
+fn a_function_knows_nothing_of_workers_that_left() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x").calls("inc")]);
+    s.worker_leaves("alice");
+    assert_eq!(s.scheduler.functions.holdings().count(), 0);
+    // when: another one takes its place
+    let sent = s.join("bob");
+    assert_sent(&sent, &["bob is registered", "bob learns inc", "bob runs x (attempt 2)"]);
+    assert_eq!(s.scheduler.functions.holdings().count(), 1);
+}
+
+#[test]
 fn functions_of_unknown_clients_are_not_kept() {
     let mut s = Script::anna_and(["alice"]);
     let function = taskloom_proto::client::RegisterFunction::default();
