@@ -111,8 +111,9 @@ class Adaptive:
         if wanted >= len(present):
             self._surplus_seen = 0
         if wanted > len(present):
-            self.cluster._add_workers(wanted - len(present))
+            # First the note: who sees the workers finds also why they came.
             self._note("up", n=wanted)
+            self.cluster._add_workers(wanted - len(present))
         elif wanted < len(present):
             self._surplus_seen += 1
             if self._surplus_seen >= self.wait_count:
