@@ -148,10 +148,13 @@ def test_async_iteration(cluster, ordered):
                     seen.append(result)
                     if len(seen) == 50:
                         break
-            assert sorted(seen)[:40] == list(range(1, 41))
             assert source.read <= 55
             if ordered:
                 assert seen == list(range(1, 51))
+            else:
+                # Any one call may be the last of the window for as long as it likes.
+                assert len(set(seen)) == 50
+                assert set(seen) <= set(range(1, source.read + 1))
             results = client.imap(tasks.fail_for, range(2), bad=0, window=1, ordered=ordered)
             with pytest.raises(ValueError, match="bad input 0"):
                 await results.__anext__()
