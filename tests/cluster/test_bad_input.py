@@ -109,6 +109,32 @@ def test_an_argument_that_cannot_be_unpickled_is_a_task_error(client):
         client.submit(tasks.identity, Bomb()).result(timeout=SOON)
 
 
+def run_out_of_memory():
+    # 2**60 bytes: no machine has them, so the allocation itself is refused.
+    return bytes(1 << 60)
+
+
+class TooLarge:
+    """Unpickling it runs out of memory."""
+
+    def __reduce__(self):
+        return (run_out_of_memory, ())
+
+
+def test_memory_that_runs_out_while_a_value_is_decoded_is_an_error(client):
+    """D36: the message was once lost, and its task with it."""
+    with pytest.raises(MemoryError):
+        client.submit(tasks.identity, TooLarge()).result(timeout=SOON)
+    made = client.submit(TooLarge)
+    with pytest.raises(MemoryError):
+        made.result(timeout=SOON)
+    holder = client.who_has([made])[made.key][0]
+    (other,) = set(client.nthreads()) - {holder}
+    with pytest.raises(MemoryError):
+        client.submit(tasks.identity, made, workers=[other]).result(timeout=SOON)
+    assert made.status == "finished"
+
+
 def test_a_function_of_a_module_that_workers_lack_is_an_import_error(client, tmp_path, monkeypatch):
     import importlib
 

@@ -155,3 +155,34 @@ def test_log_records_are_forwarded_until_they_are_not(client, caplog):
     client.log_event("barrier", 1)
     assert "too low" not in caplog.text
     assert "not any more" not in caplog.text
+
+
+class Deeper:
+    """Pickling it never ends."""
+
+    def __reduce__(self):
+        return (Deeper, (Deeper(),))
+
+
+def log_what_recurses():
+    mine = []
+    mine.append(mine)
+    get_worker().log_event("recursive", mine)
+    try:
+        get_worker().log_event("recursive", Deeper())
+    except RecursionError:
+        return "refused"
+
+
+def test_recursive_messages_arrive_or_are_refused_at_once(client):
+    """D38: they once left a client waiting for ever."""
+    mine = []
+    mine.append(mine)
+    client.log_event("recursive", mine)
+    ((_, message),) = client.get_events("recursive")
+    assert message[0] is message
+    with pytest.raises(RecursionError):
+        client.log_event("recursive", Deeper())
+    assert client.submit(log_what_recurses, pure=False).result(timeout=20) == "refused"
+    wait_until(lambda: len(client.get_events("recursive")) == 2, "the task's event is kept")
+    assert client.submit(abs, -1, pure=False).result(timeout=20) == 1
