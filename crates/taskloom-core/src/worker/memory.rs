@@ -133,6 +133,11 @@ impl Memory {
         self.paused.is_some()
     }
 
+    /// Whether any run has started in this process.
+    fn has_run(&self) -> bool {
+        self.clock > 0
+    }
+
     pub(super) fn next_ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
         self.last_ticket
@@ -430,14 +435,16 @@ impl Worker {
     }
 
     /// Whether waiting helps. What fills the memory is no result, nothing runs that could end:
-    /// only a new process has room again.
+    /// only a new process has room again. Unless nothing ever ran here: then a new one would be as
+    /// large.
     fn judge_exhausted(&mut self, now: Nanos) {
         let in_memory = self.in_memory_bytes();
         let unmanaged = self.memory.resident_bytes.saturating_sub(in_memory);
         let is_stuck = self.running.is_empty()
             && self.memory.writing.is_empty()
             && self.memory.loads.reading.is_empty()
-            && unmanaged > self.memory.limits.pause_bytes / 2;
+            && unmanaged > self.memory.limits.pause_bytes / 2
+            && self.memory.has_run();
         let patience = self.memory.limits.exhausted_after_ns;
         let Some(paused) = &mut self.memory.paused else { return };
         if !is_stuck {
@@ -481,6 +488,11 @@ impl Worker {
         );
         if memory.disk_fails {
             text.push_str(DISK_FAILS);
+        }
+        if !memory.has_run() {
+            text.push_str(
+                "; no task has run in it yet, so a new process would not help: raise memory_limit=",
+            );
         }
         text
     }

@@ -289,7 +289,7 @@ impl Worker {
         let has_resources = call.flags & TaskSpec::RESOURCES != 0;
         let running = Running { started: now, abandoned: false, has_resources };
         self.running.insert((task, attempt), running);
-        self.memory.clock = self.memory.clock.wrapping_add(1);
+        self.memory.clock = self.memory.clock.wrapping_add(1).max(1);
         self.release_load(serial, &call.deps);
         for dep in &call.deps {
             self.stop_using(*dep);

@@ -319,6 +319,26 @@ fn a_leak_that_nothing_helps_against_is_told_once() {
 }
 
 #[test]
+fn a_process_that_is_too_large_before_its_first_run_asks_for_no_other() {
+    let mut script = script();
+    let actions = script.measure(240_000);
+    assert_eq!(states(&actions), [MemoryState::PAUSED]);
+    let asks_for_room = |a: &Action| match a {
+        Action::Send(WorkerToScheduler::Memory(news)) => {
+            news.reason.contains("raise memory_limit=")
+        }
+        _ => false,
+    };
+    assert!(actions.iter().any(asks_for_room), "{actions:?}");
+    for _ in 0..3 {
+        script.now = script.now.after(5 * Nanos::SECOND);
+        assert!(states(&script.measure(240_000)).is_empty());
+    }
+    // when: it became smaller by itself
+    assert_eq!(states(&script.measure(100_000)), [MemoryState::RUNNING]);
+}
+
+#[test]
 fn a_value_that_the_disk_lost_is_made_again_and_its_runs_go_back() {
     let mut script = script();
     let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
