@@ -80,6 +80,9 @@ wire_messages! {
         80 => Memory(MemoryState),
         /// Results that this worker held, and that its disk does not give back.
         81 => Lost(Vec<TaskId>),
+        /// Copies of others' results in memory that is short. The scheduler answers with
+        /// [`SchedulerToWorker::Free`] if others have them, else not at all.
+        82 => Spare(Vec<TaskId>),
     }
 }
 

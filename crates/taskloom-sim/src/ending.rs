@@ -159,6 +159,7 @@ impl World {
         self.report.run_ahead = counters.run_ahead;
         self.report.collisions = counters.collisions;
         self.report.processes_replaced = counters.processes_replaced;
+        self.report.spared_copies = counters.spared_copies;
         Ok(())
     }
 

@@ -326,7 +326,7 @@ impl World {
             Ends::Returns | Ends::Kills => {
                 let value = thread.call.value(thread.inputs.iter().copied());
                 let size_bytes = thread.call.size_bytes;
-                if worker.rules.on_finished(task, attempt, size_bytes) {
+                if worker.rules.on_finished(task, attempt, size_bytes, duration_ns) {
                     worker.keep(task, value);
                     if let Some(state) = thread.call.snapshot(value) {
                         let actor = ActorLife { task, attempt };

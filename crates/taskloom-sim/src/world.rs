@@ -112,6 +112,8 @@ pub struct Report {
     pub disk_losses: u64,
     /// Workers that paused for lack of memory.
     pub memory_pauses: u64,
+    /// Copies that were dropped instead of going to disk.
+    pub spared_copies: u64,
     /// Hash of all that happened: equal seeds give equal traces.
     pub trace: u64,
 }
@@ -143,6 +145,7 @@ impl Report {
         self.unspilled += other.unspilled;
         self.disk_losses += other.disk_losses;
         self.memory_pauses += other.memory_pauses;
+        self.spared_copies += other.spared_copies;
         // In any order.
         self.trace = self.trace.wrapping_add(other.trace);
     }

@@ -32,6 +32,7 @@ fn every_future_ends_as_it_should_and_nothing_is_left_in_many_small_worlds() {
         sum.unspilled,
         sum.disk_losses,
         sum.memory_pauses,
+        sum.spared_copies,
         sum.network_faults,
         sum.clock_jumps,
         sum.restarts,

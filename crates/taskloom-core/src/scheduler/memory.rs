@@ -170,6 +170,25 @@ impl Scheduler {
         }
     }
 
+    /// Copies that a worker would rather drop: each goes if another worker, which stays, has it.
+    pub(super) fn on_spare(&mut self, slot: WorkerSlot, tasks: &[TaskId]) {
+        for id in tasks {
+            let Some(index) = self.tasks.get(*id) else {
+                self.counters.stale_messages += 1;
+                continue;
+            };
+            let holders = &self.tasks[index].replicas;
+            let is_there_too = holders.contains(&slot)
+                && holders.iter().any(|other| *other != slot && !self.workers[*other].leaving);
+            // The copies of a local result are only good with the first.
+            if is_there_too && !self.is_local(index) {
+                self.remove_replica(index, slot);
+                self.outbox.free(&mut self.workers[slot], *id);
+                self.counters.spared_copies += 1;
+            }
+        }
+    }
+
     /// Whether a task that makes much from nothing is to wait: memory is short at this worker, and
     /// something runs there whose end changes that, or at least comes first.
     pub(super) fn holds_back(&mut self, slot: WorkerSlot, index: u32) -> bool {

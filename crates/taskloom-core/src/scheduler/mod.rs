@@ -190,6 +190,8 @@ pub struct Counters {
     pub workers_lost: u64,
     /// Processes that were replaced since a run in them did not end.
     pub processes_replaced: u64,
+    /// Copies that a worker dropped for want of memory, since others had them.
+    pub spared_copies: u64,
 }
 
 /// The state machine. See the module's documentation.

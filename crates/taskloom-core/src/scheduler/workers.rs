@@ -83,6 +83,7 @@ impl Scheduler {
             WorkerToScheduler::Stuck(stuck) => self.on_stuck(slot, &stuck),
             WorkerToScheduler::Memory(news) => self.on_memory_state(slot, news),
             WorkerToScheduler::Lost(tasks) => self.on_lost(slot, &tasks),
+            WorkerToScheduler::Spare(tasks) => self.on_spare(slot, &tasks),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);

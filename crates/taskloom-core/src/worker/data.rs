@@ -16,10 +16,36 @@ pub(super) struct Data {
     /// here still needed it.
     pub(super) reported: bool,
     pub(super) place: Place,
+    /// Whether it came from another worker, and the scheduler was not yet asked whether it may go.
+    pub(super) is_spare: bool,
+    /// What it costs to make it again.
+    pub(super) remaking: Remaking,
     /// Runs that are about to start with it: it stays in memory.
     pub(super) pins: u16,
     /// The last run that started with it, or that was started before it came.
     pub(super) used: u32,
+}
+
+/// The cost of making a value again: the logarithm of milliseconds, 0: less than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remaking(u8);
+
+impl Remaking {
+    /// Another worker has it, or it came with its run.
+    pub(super) const NOTHING: Self = Self(0);
+    /// Nothing can make scattered data again.
+    pub(super) const IMPOSSIBLE: Self = Self(40);
+
+    pub(super) fn of_run(duration_ns: u64) -> Self {
+        let ms = duration_ns / 1_000_000;
+        Self(u64::BITS.saturating_sub(ms.leading_zeros()) as u8)
+    }
+
+    /// What a value counts for when some have to leave memory: less if it took long to make, since
+    /// disks fail. A second counts for 0.3, an hour for 0.15 of what no time does.
+    pub(super) fn discount(self, worth: u64) -> u64 {
+        worth.saturating_mul(4) / (4 + u64::from(self.0))
+    }
 }
 
 impl Worker {
@@ -36,7 +62,10 @@ impl Worker {
         let is_news = local.acquired && !reported;
         let reported = reported || local.acquired || before.as_ref().is_some_and(|d| d.reported);
         let pins = before.map_or(0, |d| d.pins);
-        local.data = Some(Data { size_bytes, reported, place: Place::Memory, pins, used });
+        let place = Place::Memory;
+        let remaking = Remaking::NOTHING;
+        local.data =
+            Some(Data { size_bytes, reported, place, is_spare: false, remaking, pins, used });
         local.fetch = None;
         self.wake_waiters(task);
         self.void_order(task);
@@ -59,7 +88,14 @@ impl Worker {
     pub fn on_stored(&mut self, task: TaskId, size_bytes: u64) {
         self.finish_unstarted(task, size_bytes);
         self.value_is_here(task, size_bytes, true);
+        self.note_remaking(task, Remaking::IMPOSSIBLE);
         self.send(WorkerToScheduler::Stored(vec![(task, size_bytes)]));
+    }
+
+    pub(super) fn note_remaking(&mut self, task: TaskId, remaking: Remaking) {
+        if let Some(data) = self.tasks.get_mut(&task).and_then(|local| local.data.as_mut()) {
+            data.remaking = remaking;
+        }
     }
 
     /// One unstarted run less needs the task's value.

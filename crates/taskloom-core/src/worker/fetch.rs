@@ -351,6 +351,9 @@ impl Worker {
         // While a run of the task executes here, its own report will tell the scheduler.
         let report = local.run.is_none();
         self.value_is_here(task, size_bytes, report);
+        if let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.as_mut()) {
+            data.is_spare = data.reported;
+        }
         if self.has(Fault::ReplicaReplacesRun)
             && let Some(local) = self.tasks.get_mut(&task)
         {

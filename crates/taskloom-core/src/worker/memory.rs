@@ -5,6 +5,7 @@
 //! carries the number of the run that used it last, and candidates are ranked when memory is
 //! short. While it is not, a result costs a comparison. `load.rs` brings results back.
 
+use super::data::Data;
 use super::load::Loads;
 use super::{Action, Map, Worker};
 use taskloom_proto::memory::MemoryState;
@@ -310,21 +311,42 @@ impl Worker {
         over_target.max(over_bound)
     }
 
-    /// Sends the best candidates to disk, as many as needed and possible.
+    /// Sends the best candidates to disk, as many as needed and possible. Copies that others have
+    /// too are offered to the scheduler instead, once; the room that they may give is counted on
+    /// until the process is measured again.
     pub(super) fn relieve(&mut self) {
         if self.memory.disk_fails_until.is_some() {
             return;
         }
         let mut excess = self.excess_bytes();
+        let mut spare = Vec::new();
         while excess > 0 && self.may_write_more() {
             let Some(task) = self.memory.candidates.pop() else {
                 if !self.rank_candidates() {
-                    return;
+                    break;
                 }
                 continue;
             };
-            excess = excess.saturating_sub(self.write(task));
+            let offered_bytes = self.offer(task, &mut spare);
+            let freed_bytes = if offered_bytes > 0 { offered_bytes } else { self.write(task) };
+            excess = excess.saturating_sub(freed_bytes);
         }
+        if !spare.is_empty() {
+            self.send(WorkerToScheduler::Spare(spare));
+        }
+    }
+
+    /// A copy that no run here waits for may be spared; its size, 0: it is none, or the scheduler
+    /// has been asked.
+    fn offer(&mut self, task: TaskId, spare: &mut Vec<TaskId>) -> u64 {
+        let Some(local) = self.tasks.get_mut(&task).filter(|local| local.users == 0) else {
+            return 0;
+        };
+        let in_memory = |data: &&mut Data| data.is_spare && data.place == Place::Memory;
+        let Some(data) = local.data.as_mut().filter(in_memory) else { return 0 };
+        data.is_spare = false;
+        spare.push(task);
+        data.size_bytes
     }
 
     fn may_write_more(&self) -> bool {
@@ -346,9 +368,9 @@ impl Worker {
         size_bytes
     }
 
-    /// Looks for what may go to disk: first what no run here waits for, then by age, where a
-    /// value counts for less the more its transfer costs by what it frees. False: there is
-    /// nothing.
+    /// Looks for what may leave memory: first what no run here waits for, of that first the copies
+    /// that others have too, then by age, where a value counts for less the more its transfer costs
+    /// by what it frees, and the longer it took to make. False: there is nothing.
     fn rank_candidates(&mut self) -> bool {
         let in_memory = self.in_memory_bytes();
         if in_memory < self.memory.rank_from_bytes {
@@ -357,7 +379,7 @@ impl Worker {
         let step = (self.memory.limits.limit_bytes / 64).max(1024 * 1024);
         self.memory.rank_from_bytes = in_memory.saturating_add(step);
         let clock = self.memory.clock;
-        let mut ranked: Vec<(bool, u64, TaskId)> = Vec::new();
+        let mut ranked: Vec<(bool, bool, u64, TaskId)> = Vec::new();
         for (task, local) in &self.tasks {
             let Some(data) = &local.data else { continue };
             let may_go = data.place == Place::Memory && data.pins == 0;
@@ -365,7 +387,8 @@ impl Worker {
                 let age = u64::from(clock.wrapping_sub(data.used)) + 1;
                 let size = data.size_bytes.min(1 << 40);
                 let worth = age * (size * 1024 / (size + TRANSFER_COST_BYTES));
-                ranked.push((local.users == 0, worth, *task));
+                let worth = data.remaking.discount(worth);
+                ranked.push((local.users == 0, data.is_spare, worth, *task));
             }
         }
         if ranked.len() > MAX_RANKED {
@@ -374,7 +397,7 @@ impl Worker {
             ranked.drain(..cut);
         }
         ranked.sort_unstable();
-        self.memory.candidates = ranked.into_iter().map(|(_, _, task)| task).collect();
+        self.memory.candidates = ranked.into_iter().map(|(.., task)| task).collect();
         !self.memory.candidates.is_empty()
     }
 

@@ -1,5 +1,6 @@
 //! Runs: assigned, ready, executing, over.
 
+use super::data::Remaking;
 use super::fetch::Stage;
 use super::planted::Fault;
 use super::{Action, LocalTask, ReadyQueue, Running, Worker};
@@ -364,11 +365,18 @@ impl Worker {
 
     /// A run returned a value. True: the shell keeps the value and reports it; false: it is of
     /// no use (the run was freed meanwhile).
-    pub fn on_finished(&mut self, task: TaskId, attempt: Attempt, size_bytes: u64) -> bool {
+    pub fn on_finished(
+        &mut self,
+        task: TaskId,
+        attempt: Attempt,
+        size_bytes: u64,
+        duration_ns: u64,
+    ) -> bool {
         if self.end(task, attempt).is_none() {
             return false;
         }
         self.value_is_here(task, size_bytes, true);
+        self.note_remaking(task, Remaking::of_run(duration_ns));
         self.heed_alarm();
         true
     }

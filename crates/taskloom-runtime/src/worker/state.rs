@@ -290,7 +290,7 @@ impl<O: LocalObject> State<O> {
         let duration_ns = now.since(started);
         match outcome {
             Outcome::Value { value, size_bytes } => {
-                if self.core.on_finished(task, attempt, size_bytes) {
+                if self.core.on_finished(task, attempt, size_bytes, duration_ns) {
                     let inline = value.inline();
                     self.store(task, value);
                     let done = TaskDone { task, attempt, size_bytes, duration_ns, value: inline };
@@ -301,7 +301,7 @@ impl<O: LocalObject> State<O> {
             }
             Outcome::Actor { object, proxy } => {
                 let size_bytes = proxy.len() as u64;
-                if self.core.on_finished(task, attempt, size_bytes) {
+                if self.core.on_finished(task, attempt, size_bytes, duration_ns) {
                     self.actors.insert(ActorLife { task, attempt }, object);
                     self.store(task, Value::Scalar(proxy.clone()));
                     let value = Some(proxy);

@@ -199,3 +199,44 @@ fn a_large_result_that_is_released_while_it_spreads_ends_all_copies() {
     assert!(!sent.iter().any(|message| message.contains("copies")), "{sent:?}");
     assert_eq!(failed(&mut s), 4);
 }
+
+/// x is at alice, and bob, who would rather not have it, has a copy.
+fn spare_x_at_bob() -> Script {
+    let mut s = x_at_alice();
+    s.request("anna", replicate(&["x"], 2));
+    s.fetched("bob", &["x"]);
+    s
+}
+
+fn spares(s: &mut Script, worker: &str, key: &str) -> Vec<String> {
+    let spare = WorkerToScheduler::Spare(vec![s.id(key)]);
+    s.report(worker, spare)
+}
+
+#[test]
+fn a_copy_goes_where_memory_is_short_and_the_last_one_stays() {
+    let mut s = spare_x_at_bob();
+    assert_sent(&spares(&mut s, "bob", "x"), &["bob frees x"]);
+    assert_sent(&spares(&mut s, "alice", "x"), &[]);
+    // A second answer to the same question would free a copy that was fetched since.
+    assert_sent(&spares(&mut s, "bob", "x"), &[]);
+    assert_eq!(s.scheduler.counters().spared_copies, 1);
+}
+
+#[test]
+fn the_maker_of_a_result_may_drop_it_too_when_another_has_it() {
+    let mut s = spare_x_at_bob();
+    assert_sent(&spares(&mut s, "alice", "x"), &["alice frees x"]);
+    s.submit("anna", [future("y").needs(&["x"]).only_on(&["carol"])]);
+    s.worker_leaves("bob");
+    // The last copy is gone: it is made again.
+    assert!(s.processing("alice").contains(&"x".to_string()));
+}
+
+#[test]
+fn a_copy_whose_other_holder_leaves_stays() {
+    let mut s = x_at_alice();
+    s.request("anna", retire("alice", true));
+    s.fetched("bob", &["x"]);
+    assert_sent(&spares(&mut s, "bob", "x"), &[]);
+}

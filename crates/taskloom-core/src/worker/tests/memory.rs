@@ -16,9 +16,13 @@ fn script() -> Script {
 impl Script {
     /// Makes a result of so many bytes.
     fn make(&mut self, index: u32, size_bytes: u64) -> Vec<Action> {
+        self.make_in(index, size_bytes, 0)
+    }
+
+    fn make_in(&mut self, index: u32, size_bytes: u64, duration_ns: u64) -> Vec<Action> {
         self.compute([run(index)]);
         assert_eq!(self.start(), Some(index));
-        self.on(|worker, _| assert!(worker.on_finished(task(index), 1, size_bytes)))
+        self.on(|worker, _| assert!(worker.on_finished(task(index), 1, size_bytes, duration_ns)))
     }
 
     fn measure(&mut self, resident_bytes: u64) -> Vec<Action> {
@@ -85,12 +89,66 @@ fn what_was_used_longest_ago_goes_first_and_only_as_much_as_needed() {
     // 1 is used again.
     script.compute([run(3).needs(1)]);
     assert_eq!(script.start(), Some(3));
-    let actions = script.on(|worker, _| assert!(worker.on_finished(task(3), 1, 40_000)));
+    let actions = script.on(|worker, _| assert!(worker.on_finished(task(3), 1, 40_000, 0)));
     let (written, more) = script.write_all(&actions);
     assert_eq!(written, [2]);
     assert!(spills(&more).is_empty());
     assert_eq!(script.worker.spilled_bytes(), 40_000);
     assert_eq!(script.worker.managed_bytes(), 120_000);
+}
+
+#[test]
+fn of_two_that_were_used_at_the_same_time_what_took_longer_to_make_stays() {
+    for (slow, quick) in [(1, 2), (2, 1)] {
+        let mut script = script();
+        let minute = 60 * Nanos::SECOND;
+        let takes = |index| if index == slow { minute } else { 1_000 };
+        script.make_in(1, 60_000, takes(1));
+        let actions = script.make_in(2, 60_000, takes(2));
+        assert_eq!(script.write_all(&actions).0, [quick]);
+    }
+}
+
+/// What the scheduler is asked whether it may go.
+fn spares(actions: &[Action]) -> Vec<u32> {
+    let spare = |action: &Action| match action {
+        Action::Send(WorkerToScheduler::Spare(tasks)) => tasks.iter().map(|t| t.index).collect(),
+        _ => Vec::new(),
+    };
+    actions.iter().flat_map(spare).collect()
+}
+
+/// 9 came from a peer for a run that has ended; of 1 and 2, which were made here, one is too much.
+fn with_a_copy() -> (Script, Vec<Action>) {
+    let mut script = script();
+    script.make(1, 30_000);
+    script.compute([run(5).needs_from(9, 40_000, &[ALICE])]);
+    script.fetched(ALICE, &[(9, FetchOutcome::Value { size_bytes: 40_000 })]);
+    assert_eq!(script.start(), Some(5));
+    script.on(|worker, _| assert!(worker.on_finished(task(5), 1, 10, 0)));
+    let actions = script.make(2, 40_000);
+    (script, actions)
+}
+
+#[test]
+fn a_copy_of_anothers_result_is_offered_before_anything_is_written() {
+    let (mut script, actions) = with_a_copy();
+    assert_eq!(spares(&actions), [9]);
+    assert!(spills(&actions).is_empty());
+    assert_eq!(script.free(&[9]), [drop_value(9)]);
+    assert_eq!(script.worker.managed_bytes(), 70_010);
+    assert!(spills(&script.measure(110_000)).is_empty());
+}
+
+#[test]
+fn a_copy_that_has_to_stay_goes_to_disk_and_is_not_offered_again() {
+    let (mut script, _) = with_a_copy();
+    let actions = script.measure(110_000);
+    assert!(spares(&actions).is_empty());
+    assert_eq!(script.write_all(&actions).0, [1]);
+    let actions = script.make(3, 90_000);
+    assert!(spares(&actions).is_empty());
+    assert_eq!(script.write_all(&actions).0, [2, 9]);
 }
 
 #[test]
@@ -274,7 +332,7 @@ fn results_that_come_faster_than_the_process_is_measured_pause_it() {
     assert!(states(&script.make(1, 50_000)).is_empty());
     script.compute([run(2), run(3)]);
     assert_eq!(script.start(), Some(2));
-    let actions = script.on(|worker, _| assert!(worker.on_finished(task(2), 1, 50_000)));
+    let actions = script.on(|worker, _| assert!(worker.on_finished(task(2), 1, 50_000, 0)));
     assert_eq!(states(&actions), [MemoryState::PAUSED]);
     assert!(actions.contains(&retracted(3, 1, true)));
     // It was freed meanwhile.

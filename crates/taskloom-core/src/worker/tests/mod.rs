@@ -118,7 +118,7 @@ impl Script {
     }
 
     fn finish(&mut self, index: u32, attempt: Attempt) -> bool {
-        let kept = self.worker.on_finished(task(index), attempt, 10);
+        let kept = self.worker.on_finished(task(index), attempt, 10, 0);
         self.worker.validate().unwrap();
         kept
     }

@@ -175,7 +175,7 @@ impl World {
             Event::Finish(index) => {
                 if let Some((task, attempt)) = self.end(index) {
                     self.on(|worker, _| {
-                        worker.on_finished(task, attempt, 3 + 2_000 * u64::from(task.index % 3));
+                        worker.on_finished(task, attempt, 3 + 2_000 * u64::from(task.index % 3), 0);
                     });
                 }
             }
