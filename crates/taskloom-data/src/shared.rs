@@ -7,6 +7,8 @@
 //!
 //! - [`Pool`]: the owner's segments. Fresh pages cost more than copying into known ones, so
 //!   segments are used again; the kernel says when no reader is left ([`segment`]).
+//! - [`Pool::allocate`]: memory that is a segment from the start, so that a value that is made in it
+//!   need not be copied ([`born`]).
 //! - [`Mapping`]: one segment in this process. Its parts travel as plain [`bytes::Bytes`];
 //!   [`place_of`] tells where in shared memory some bytes lie.
 //! - [`PrivateView`]: a part of a segment that may be written to: the kernel copies the pages that
@@ -14,13 +16,21 @@
 //!
 //! Docs: `docs/design/data-plane.md`.
 
+mod born;
+#[cfg(test)]
+mod born_tests;
 mod mapping;
 mod pool;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod view;
+mod window;
 
+pub use born::{
+    held_with_private, is_born_shared, keep_as_is, length_of, release, resize_in_place,
+    share_in_place,
+};
 pub use mapping::{Layout, Mapping, Place, place_of};
 pub use pool::{Pool, PoolLimits, PoolUse};
 pub use view::PrivateView;

@@ -51,8 +51,10 @@ fn companion_in(directory: &Path, address: SocketAddr) -> PathBuf {
     directory.join(format!("{}-{ip}-{port}.sock", network_namespace()))
 }
 
+/// Whether processes of one host talk over sockets that pass descriptors, where they can.
 /// `TASKLOOM_LOCAL_SOCKETS=0`: everything goes over TCP, as between hosts.
-fn has_companions() -> bool {
+#[must_use]
+pub fn has_companions() -> bool {
     std::env::var_os("TASKLOOM_LOCAL_SOCKETS").is_none_or(|value| value != "0")
 }
 

@@ -19,6 +19,7 @@ mod graph;
 mod interrupt;
 mod keys;
 mod neighbours;
+mod numpy_memory;
 mod objects;
 mod options;
 mod plain;

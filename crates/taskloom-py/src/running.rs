@@ -48,6 +48,7 @@ pub fn call<'py>(
         let inputs = execution.inputs.iter().map(|value| object_of(py, value));
         inputs.collect::<PyResult<Vec<_>>>()?
     };
+    crate::numpy_memory::set_in_thread(py);
     let context = Context::copy(py)?;
     let entered = context.enter(py)?;
     let open = window.map(|window| window.open(py)).transpose()?;

@@ -115,21 +115,34 @@ fn answer_run(py: Python<'_>, worker: &Arc<Inner>, request: u64, result: PyResul
 /// The body of the serializer thread.
 pub fn serialize(py: Python<'_>, worker: &Arc<Inner>) {
     while let Some(Serve { items, reply }) = py.detach(|| worker.shell.to_serialize().wait()) {
-        let encode =
-            |(task, servable)| StoredItem { task, value: encode(py, worker, task, servable) };
+        let encode = |(task, servable): (TaskId, Option<Servable<Object>>)| {
+            // Before it is encoded: who asks for the object meanwhile ends it.
+            let is_lent = match &servable {
+                Some(Servable::Object(object)) if reply.maps_memory() => object.lend(py),
+                _ => false,
+            };
+            let value = encode(py, worker, task, servable);
+            (StoredItem { task, value }, is_lent)
+        };
         let items: Vec<_> = items.into_iter().map(encode).collect();
-        py.detach(|| match reply.maps_memory() {
-            true => reply.reply(items.into_iter().map(|item| share(worker, item)).collect()),
-            false => reply.reply(items),
+        py.detach(|| {
+            let share = |(item, is_lent)| match reply.maps_memory() {
+                true => share(worker, item, is_lent),
+                false => item,
+            };
+            let items = items.into_iter().map(share).collect();
+            reply.reply(items);
         });
     }
 }
 
-/// Has a large value travel in shared memory.
-fn share(worker: &Inner, item: StoredItem) -> StoredItem {
+/// Has a large value travel in shared memory. `is_lent`: its object's memory is, as it is.
+fn share(worker: &Inner, item: StoredItem, is_lent: bool) -> StoredItem {
     let StoredItem { task, value } = item;
     let value = match value {
-        StoredValue::Here(segments) => StoredValue::Here(worker.shell.share(task, segments)),
+        StoredValue::Here(segments) => {
+            StoredValue::Here(worker.shell.share(task, segments, is_lent))
+        }
         other => other,
     };
     StoredItem { task, value }
@@ -146,7 +159,7 @@ fn encode(
         Some(Servable::Encoded(segments)) => return StoredValue::Here(segments),
         Some(Servable::Failed(error)) => return StoredValue::Failed(error),
         Some(Servable::OnDisk(_)) => return StoredValue::Later,
-        Some(Servable::Object(object)) => Ok(object.bind(py)),
+        Some(Servable::Object(object)) => Ok(object.peek(py)),
         Some(Servable::Received(received)) => {
             running::object_of_received(py, &received).map(|object| object.into_bound(py))
         }

@@ -29,7 +29,7 @@ pub fn encode_spills(py: Python<'_>, worker: &Arc<Inner>) {
 fn encode(py: Python<'_>, value: &Servable<Object>) -> PyResult<Vec<Bytes>> {
     match value {
         Servable::Encoded(segments) => Ok(segments.clone()),
-        Servable::Object(object) => encode_object(&object.bind(py)),
+        Servable::Object(object) => encode_object(&object.peek(py)),
         Servable::Received(received) => {
             encode_object(running::object_of_received(py, received)?.bind(py))
         }

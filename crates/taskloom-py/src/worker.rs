@@ -359,6 +359,13 @@ impl CoreWorker {
             slots: Mutex::default(),
             table,
         };
+        let config = inner.shell.config();
+        // The arrays of a program that a worker only visits are its own matter.
+        if config.memory.owns_process
+            && let Some(memory) = inner.shell.memory().allocator(config.memory_limit)
+        {
+            crate::numpy_memory::enable(memory);
+        }
         Ok(Self { inner: Arc::new(inner) })
     }
 

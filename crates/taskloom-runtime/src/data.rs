@@ -21,7 +21,7 @@ mod transfers;
 
 pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
-pub use memory::{SHARE_FROM, SharedMemory, is_shared};
+pub use memory::{Allocator, SHARE_FROM, Shared, SharedMemory, is_shared};
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
 pub use shards::{ShardsCallback, remove_shard_directories, shard_directory};
 

@@ -5,14 +5,27 @@ use std::fs;
 /// Resident memory in bytes of `process`, a number or `self`; `None` if it cannot be told, as of a
 /// process that has ended. Read several times a second: `statm` costs a fraction of `status`.
 pub(crate) fn resident_bytes(process: &str) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
-    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    statm(process).map(|[resident, _]| resident)
 }
 
-/// Resident memory of this process; 0 where it cannot be told.
+/// Memory that this process occupies, in bytes; 0 where it cannot be told.
+///
+/// Of shared memory that tasks' arrays are in, a part may not be among the resident memory: what
+/// was made private is mapped anew, and pages that nobody has touched since are nobody's.
 pub(crate) fn own_resident_bytes() -> u64 {
-    resident_bytes("self").unwrap_or(0)
+    let Some([resident, shared]) = statm("self") else { return 0 };
+    match taskloom_data::shared::held_with_private() {
+        0 => resident,
+        held => resident.max(resident.saturating_sub(shared) + held),
+    }
+}
+
+/// Resident memory of a process, and what of it lies in files or shared memory, in bytes.
+fn statm(process: &str) -> Option<[u64; 2]> {
+    let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let mut pages = text.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
+    let page = rustix::param::page_size() as u64;
+    Some([pages.next()? * page, pages.next()? * page])
 }
 
 #[cfg(test)]

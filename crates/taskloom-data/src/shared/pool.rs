@@ -5,6 +5,7 @@ use super::segment::SegmentFile;
 use super::{ALIGNMENT, aligned};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::cmp::Reverse;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,11 +18,13 @@ pub struct PoolLimits {
     pub idle_bytes: u64,
     /// Segments altogether: each takes a file descriptor here and one at every reader.
     pub segments: usize,
+    /// Bytes of segments altogether beyond which none is made to be written in place.
+    pub in_place_bytes: u64,
 }
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self { idle_bytes: 1024 * 1024 * 1024, segments: 512 }
+        Self { idle_bytes: 1024 * 1024 * 1024, segments: 512, in_place_bytes: 0 }
     }
 }
 
@@ -47,6 +50,7 @@ struct Idle {
 
 #[derive(Debug, Default)]
 struct State {
+    limits: PoolLimits,
     idle: Vec<Idle>,
     usage: PoolUse,
 }
@@ -54,7 +58,6 @@ struct State {
 /// Writes values into shared memory.
 #[derive(Debug)]
 pub struct Pool {
-    limits: PoolLimits,
     /// Segments belong to the process that made them: a forked child must not write to them.
     pid: u32,
     state: Mutex<State>,
@@ -66,7 +69,8 @@ const MAX_WASTE: u64 = 2;
 impl Pool {
     #[must_use]
     pub fn new(limits: PoolLimits) -> Arc<Self> {
-        Arc::new(Self { limits, pid: std::process::id(), state: Mutex::default() })
+        let state = State { limits, ..State::default() };
+        Arc::new(Self { pid: std::process::id(), state: Mutex::new(state) })
     }
 
     /// Copies a value's segments into shared memory: the same bytes, in one mapping.
@@ -97,40 +101,88 @@ impl Pool {
         Ok(offsets.iter().zip(segments).map(part).collect())
     }
 
-    /// A segment for `length` bytes.
+    /// A segment for `length` bytes, to be written as a file.
     fn take(self: &Arc<Self>, length: u64) -> io::Result<Home> {
+        self.take_within(length, |state, _| state.limits.segments)
+    }
+
+    /// A segment for `length` bytes, to be written in place. Some are left for [`Pool::store`].
+    pub(super) fn take_in_place(self: &Arc<Self>, length: u64) -> io::Result<Home> {
+        self.take_within(length, |state, spare| {
+            let limits = state.limits;
+            let room = limits.in_place_bytes.checked_sub(capacity_for(length));
+            let Some(room) = room.filter(|_| length > 0) else { return 0 };
+            while state.usage.used_bytes + state.usage.idle_bytes > room {
+                match state.take_oldest() {
+                    Some(idle) => spare.push(idle),
+                    None => return 0,
+                }
+            }
+            limits.segments - limits.segments / 4
+        })
+    }
+
+    /// `fresh`: how many segments there may be for another one to be made. What it pushes is freed
+    /// without the lock.
+    fn take_within(
+        self: &Arc<Self>,
+        length: u64,
+        fresh: impl FnOnce(&mut State, &mut Vec<Idle>) -> usize,
+    ) -> io::Result<Home> {
         if self.pid != std::process::id() {
             return Err(io::Error::other("the shared memory belongs to the parent process"));
         }
+        let mut spare = Vec::new();
         let mut state = self.state.lock();
-        let file = match state.take_idle(length) {
+        let reused = state.take_idle(length);
+        let is_reused = reused.is_some();
+        let file = match reused {
             Some(file) => {
                 state.usage.reused += 1;
                 file
             }
             None => {
-                let usage = &state.usage;
-                if usage.used + usage.idle >= self.limits.segments && !state.drop_one() {
-                    return Err(io::Error::other("all shared memory segments are in use"));
+                let most = fresh(&mut state, &mut spare);
+                if state.usage.used + state.usage.idle >= most {
+                    let oldest = if most > 0 { state.take_oldest() } else { None };
+                    let full = || io::Error::other("all shared memory segments are in use");
+                    spare.push(oldest.ok_or_else(full)?);
                 }
+                let file = Arc::new(SegmentFile::create(capacity_for(length))?);
                 state.usage.made += 1;
-                Arc::new(SegmentFile::create(capacity_for(length))?)
+                file
             }
         };
         state.usage.used += 1;
         state.usage.used_bytes += file.capacity;
-        Ok(Home { file, pool: Arc::downgrade(self) })
+        drop(state);
+        Ok(Home { file, pool: Arc::downgrade(self), is_reused, is_left: false })
     }
 
-    fn give_back(&self, file: Arc<SegmentFile>) {
+    fn give_back(&self, file: Arc<SegmentFile>, is_left: bool) {
         if self.pid != std::process::id() {
             return;
         }
+        // Freeing a large file takes a while: not under the lock.
+        let mut spare = Vec::new();
         let mut state = self.state.lock();
         state.usage.used -= 1;
         state.usage.used_bytes -= file.capacity;
+        if is_left {
+            return;
+        }
         state.push_idle(file);
-        while state.usage.idle_bytes > self.limits.idle_bytes && state.drop_one() {}
+        while state.usage.idle_bytes > state.limits.idle_bytes
+            && let Some(oldest) = state.take_oldest()
+        {
+            spare.push(oldest);
+        }
+        drop(state);
+    }
+
+    /// Changes what the pool may keep from now on.
+    pub fn set_limits(&self, limits: PoolLimits) {
+        self.state.lock().limits = limits;
     }
 
     /// Gives memory back to the system that nothing was written into for `age`.
@@ -155,32 +207,37 @@ impl Pool {
 }
 
 impl State {
-    /// The smallest segment that suits and that nobody reads any more.
+    /// The smallest segment that suits and that nobody reads any more; of equal ones one that can
+    /// be written in place, and the one that was used last.
     fn take_idle(&mut self, length: u64) -> Option<Arc<SegmentFile>> {
-        let suits = |idle: &Idle| {
-            idle.file.capacity >= length && idle.file.capacity <= capacity_for(length) * MAX_WASTE
-        };
+        let most = most_for(length);
+        let suits = |idle: &Idle| (length..=most).contains(&idle.file.capacity);
         let mut suitable: Vec<usize> =
             (0..self.idle.len()).filter(|at| suits(&self.idle[*at])).collect();
-        suitable.sort_by_key(|at| self.idle[*at].file.capacity);
+        suitable.sort_by_key(|at| {
+            let Idle { file, since } = &self.idle[*at];
+            (file.capacity, !file.has_window(), Reverse(*since))
+        });
         let at = suitable.into_iter().find(|at| self.idle[*at].file.is_unused())?;
         let idle = self.idle.swap_remove(at);
-        self.recount();
+        self.usage.idle -= 1;
+        self.usage.idle_bytes -= idle.file.capacity;
         Some(idle.file)
     }
 
     fn push_idle(&mut self, file: Arc<SegmentFile>) {
+        self.usage.idle += 1;
+        self.usage.idle_bytes += file.capacity;
         self.idle.push(Idle { file, since: Instant::now() });
-        self.recount();
     }
 
-    /// Drops the segment that has been idle for longest.
-    fn drop_one(&mut self) -> bool {
-        let oldest = (0..self.idle.len()).min_by_key(|at| self.idle[*at].since);
-        let Some(at) = oldest else { return false };
-        self.idle.swap_remove(at);
-        self.recount();
-        true
+    /// The segment that has been idle for longest.
+    fn take_oldest(&mut self) -> Option<Idle> {
+        let at = (0..self.idle.len()).min_by_key(|at| self.idle[*at].since)?;
+        let idle = self.idle.swap_remove(at);
+        self.usage.idle -= 1;
+        self.usage.idle_bytes -= idle.file.capacity;
+        Some(idle)
     }
 
     fn recount(&mut self) {
@@ -195,6 +252,11 @@ fn capacity_for(length: u64) -> u64 {
     length.max(1).next_multiple_of(step)
 }
 
+/// The largest used segment that is not too large for this.
+fn most_for(length: u64) -> u64 {
+    capacity_for(length) * MAX_WASTE
+}
+
 /// Zeros from the end of a segment of `length` bytes to where the next one begins.
 fn padding_behind(length: usize) -> &'static [u8] {
     const ZEROS: &[u8] = &[0; ALIGNMENT as usize];
@@ -202,17 +264,45 @@ fn padding_behind(length: usize) -> &'static [u8] {
     &ZEROS[..(aligned(length) - length) as usize]
 }
 
-/// Brings a segment back to its pool when its value goes.
+/// A segment in use. Brings it back to its pool in the end.
 #[derive(Debug)]
 pub(super) struct Home {
     file: Arc<SegmentFile>,
     pool: Weak<Pool>,
+    is_reused: bool,
+    /// A child of a `fork` may use it for as long as it lives.
+    is_left: bool,
+}
+
+impl Home {
+    pub(super) fn file(&self) -> &SegmentFile {
+        &self.file
+    }
+
+    /// Whether it may hold something.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Whether it is large enough for `length` bytes, and not much too large.
+    pub(super) fn suits(&self, length: u64) -> bool {
+        (length..=most_for(length)).contains(&self.file.capacity)
+    }
+
+    /// What a child of a `fork` has of it stays as it is; it is not used again.
+    pub(super) fn leave_to_children(&mut self) {
+        self.is_left = true;
+        if self.file.make_private().is_err() {
+            self.file.hide_from_children();
+        }
+    }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
+        self.file.close_private_window();
         if let Some(pool) = self.pool.upgrade() {
-            pool.give_back(self.file.clone());
+            pool.give_back(self.file.clone(), self.is_left);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The memory file behind a segment.
 
+use super::window::Window;
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Slices offered to one write: what the kernel takes.
 const MAX_SLICES: usize = 1024;
@@ -20,6 +24,11 @@ pub(super) struct SegmentFile {
     writer: OwnedFd,
     /// Sealed: it never changes.
     pub(super) capacity: u64,
+    /// Whether there ever was a reader: as long as there was none, nobody need be asked.
+    was_read: AtomicBool,
+    /// For writing in place. Kept from one use to the next: making it known to the processor page
+    /// by page costs more than filling the pages.
+    window: Mutex<Option<Window>>,
 }
 
 impl SegmentFile {
@@ -33,21 +42,70 @@ impl SegmentFile {
         // The description that `memfd_create` gives is not among those that the kernel counts.
         let writer = reopen(file.as_fd(), OFlags::RDWR)?;
         avoid_lease_signal(&writer)?;
-        Ok(Self { writer, capacity })
+        Ok(Self { writer, capacity, was_read: AtomicBool::new(false), window: Mutex::default() })
     }
 
     /// A description for one reader.
     pub(super) fn open_reader(&self) -> io::Result<OwnedFd> {
+        self.was_read.store(true, Ordering::Relaxed);
         reopen(self.writer.as_fd(), OFlags::RDONLY)
     }
 
     /// Whether nobody has it open or mapped, other than through the writer.
     pub(super) fn is_unused(&self) -> bool {
+        if !self.was_read.load(Ordering::Relaxed) {
+            return true;
+        }
         let lease = |kind: libc::c_int| {
             // SAFETY: `writer` is open; setting and removing a lease touch no memory.
             unsafe { libc::fcntl(self.writer.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
         };
         lease(libc::F_WRLCK) && lease(libc::F_UNLCK)
+    }
+
+    /// Where all of it can be written in place. For the only user of an unused segment.
+    pub(super) fn window(&self) -> io::Result<NonNull<u8>> {
+        let mut window = self.window.lock();
+        if let Some(window) = &*window {
+            return Ok(window.start());
+        }
+        let length = usize::try_from(self.capacity).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(window.insert(Window::new(self.writer.as_fd(), length)?).start())
+    }
+
+    pub(super) fn has_window(&self) -> bool {
+        self.window.lock().is_some()
+    }
+
+    /// What is written through the window from now on does not reach the segment.
+    pub(super) fn make_private(&self) -> io::Result<()> {
+        let mut window = self.window.lock();
+        window.as_mut().map_or(Ok(()), |window| window.make_private(self.writer.as_fd()))
+    }
+
+    /// Whether what was written through the window may differ from the segment.
+    pub(super) fn is_private(&self) -> bool {
+        self.window.lock().as_ref().is_some_and(Window::is_private)
+    }
+
+    /// Forgets a window that does not show the segment any more.
+    pub(super) fn close_private_window(&self) {
+        let window = self.window.lock().take_if(|window| window.is_private());
+        drop(window);
+    }
+
+    /// What it occupies, in bytes.
+    pub(super) fn occupied_bytes(&self) -> u64 {
+        /// Of `st_blocks`, in bytes, whatever the file system's own are.
+        const BLOCK: u64 = 512;
+        rustix::fs::fstat(&self.writer).map_or(0, |stat| stat.st_blocks as u64 * BLOCK)
+    }
+
+    /// For the last resort before a `fork`.
+    pub(super) fn hide_from_children(&self) {
+        if let Some(window) = &*self.window.lock() {
+            window.hide_from_children();
+        }
     }
 
     /// Writes the parts one after the other, from the start. Written, not mapped and copied: the

@@ -123,7 +123,7 @@ fn readers_cannot_get_write_access() {
 
 #[test]
 fn idle_segments_go_when_they_are_old_or_too_many() {
-    let pool = Pool::new(PoolLimits { idle_bytes: 1024 * 1024, segments: 3 });
+    let pool = Pool::new(PoolLimits { idle_bytes: 1024 * 1024, segments: 3, in_place_bytes: 0 });
     let held: Vec<_> = (0..3).map(|n| pool.store(&value(n)).unwrap()).collect();
     assert!(pool.store(&value(3)).is_err(), "a fourth segment is refused");
     drop(held);
@@ -135,23 +135,4 @@ fn idle_segments_go_when_they_are_old_or_too_many() {
     assert!(pool.usage().idle > 0);
     pool.trim(Duration::ZERO);
     assert_eq!((pool.usage().idle, pool.usage().idle_bytes), (0, 0));
-}
-
-#[test]
-fn a_killed_reader_frees_what_it_read() {
-    let pool = pool();
-    let stored = pool.store(&value(1)).unwrap();
-    let place = place_of(&stored[1]).unwrap();
-    // The descriptor goes to the child as its standard input.
-    let reader = place.mapping.as_fd().try_clone_to_owned().unwrap();
-    let mut command = std::process::Command::new("sleep");
-    let mut child = command.arg("600").stdin(reader).spawn().unwrap();
-    drop((command, place, stored));
-    drop(pool.store(&value(2)).unwrap());
-    assert_eq!(pool.usage().made, 2, "the child has it open");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let held = [pool.store(&value(3)).unwrap(), pool.store(&value(4)).unwrap()];
-    assert_eq!(pool.usage().made, 2);
-    assert_eq!(held, [value(3), value(4)]);
 }

@@ -141,8 +141,9 @@ impl Scatter {
         if !memory.would_share(segments) || !addresses.iter().any(|address| data.is_near(address)) {
             return item;
         }
-        match memory.share(segments) {
-            Some(segments) => ScatterItem { segments, ..item },
+        // The caller keeps what he scatters, and may change it.
+        match memory.share(segments, false) {
+            Some(shared) => ScatterItem { segments: shared.segments, ..item },
             None => item,
         }
     }

@@ -4,7 +4,7 @@
 use super::WorkerShell;
 use super::state::State;
 use super::values::{LocalObject, Value};
-use crate::data::{SharedMemory, is_shared};
+use crate::data::{Shared, SharedMemory, is_shared};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use taskloom_types::TaskId;
@@ -32,12 +32,16 @@ impl Exports {
 
 impl<O: LocalObject> State<O> {
     /// Keeps the copy beside its object; older ones go when there are too many.
-    fn keep_export(&mut self, task: TaskId, segments: Vec<Bytes>) {
+    fn keep_export(&mut self, task: TaskId, shared: Shared) {
         let Some(Value::Object { encoded: encoded @ None, .. }) = self.values.get_mut(&task) else {
             return;
         };
-        let size = segments.iter().map(|segment| segment.len() as u64).sum();
-        *encoded = Some(segments);
+        let size = shared.copied_bytes;
+        *encoded = Some(shared.segments);
+        // What was made in shared memory occupies nothing more, and is kept as long as its object.
+        if size == 0 {
+            return;
+        }
         self.exports.order.push_back((task, size));
         self.exports.bytes += size;
         self.drop_exports(self.exports.max_bytes);
@@ -65,12 +69,14 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     /// A result's bytes for a peer that can map memory: in shared memory when that pays. The next
-    /// peer gets the same. Takes as long as copying it.
+    /// peer gets the same. Takes as long as copying what was not made there. `only_here`: nobody
+    /// can change the object, and who lets somebody says so first (`shared::keep_as_is`).
     #[must_use]
-    pub fn share(&self, task: TaskId, segments: Vec<Bytes>) -> Vec<Bytes> {
-        let Some(shared) = self.memory().share(&segments) else { return segments };
-        self.state.lock().keep_export(task, shared.clone());
-        shared
+    pub fn share(&self, task: TaskId, segments: Vec<Bytes>, only_here: bool) -> Vec<Bytes> {
+        let Some(shared) = self.memory().share(&segments, only_here) else { return segments };
+        let segments = shared.segments.clone();
+        self.state.lock().keep_export(task, shared);
+        segments
     }
 
     /// Frees memory that is only kept to be quick: copies of results in shared memory, but for
