@@ -182,3 +182,29 @@ def grown():
 def test_arrays_may_change_their_size(client):
     source, _ = ready(client)
     assert client.submit(grown, workers=[source]).result()
+
+
+def test_an_array_with_gaps_is_mapped_by_its_readers_and_what_it_is_a_part_of_stays(client):
+    source, target = ready(client)
+    whole = client.submit(lambda: numpy.arange(LENGTH).reshape(1000, -1), workers=[source])
+    part = client.submit(lambda x: x[:, :500], whole, workers=[source])
+    expected = numpy.arange(LENGTH).reshape(1000, -1)
+    for _ in range(2):
+        found = client.gather(part)
+        assert (found == expected[:, :500]).all()
+        assert is_mapped(found)
+        assert found.flags.c_contiguous
+        assert found.flags.writeable
+    assert client.submit(is_mapped, part, workers=[target]).result()
+    assert (client.gather(whole) == expected).all()
+    # Records, objects and subclasses are NumPy's own matter.
+    odd = client.submit(odd_parts, workers=[source])
+    assert repr(client.gather(odd)) == repr(odd_parts())
+
+
+def odd_parts():
+    """Results with gaps that are no plain numbers."""
+    objects = numpy.arange(40_000).astype(object)[::2]
+    masked = numpy.ma.masked_greater(numpy.arange(200_000), 100_000)[::3]
+    records = numpy.zeros(50_000, dtype=[("a", "i8"), ("b", "f4")])["a"]
+    return [objects, masked, records]

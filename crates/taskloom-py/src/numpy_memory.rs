@@ -187,6 +187,35 @@ pub fn lendable(array: &Bound<'_, PyAny>) -> Option<NonZeroAddress> {
     shared::is_born_shared(address.get()).then_some(address)
 }
 
+/// Smaller arrays travel inside their pickle, in bytes.
+const COMPACT_FROM: usize = 64 * 1024;
+
+/// The same elements without gaps, when an array has gaps: NumPy pickles only arrays without them
+/// with their buffer beside the pickle, and copies others several times. `None`: it is to be
+/// pickled as it is.
+#[must_use]
+pub fn compacted<'py>(array: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let numpy = NUMPY.get()?.as_ref()?;
+    if !is_array(numpy, array) {
+        return None;
+    }
+    let compact = || -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = array.py();
+        let flags = array.getattr(intern!(py, "flags"))?;
+        let is_small = array.getattr(intern!(py, "nbytes"))?.extract::<usize>()? < COMPACT_FROM;
+        if is_small || flags.getattr(intern!(py, "forc"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let dtype = array.getattr(intern!(py, "dtype"))?;
+        if dtype.getattr(intern!(py, "hasobject"))?.is_truthy()? {
+            return Ok(None);
+        }
+        array.call_method1(intern!(py, "copy"), (intern!(py, "C"),)).map(Some)
+    };
+    // Pickling says what is wrong with it, if anything is.
+    compact().unwrap_or(None)
+}
+
 /// An address, not null.
 pub type NonZeroAddress = std::num::NonZeroUsize;
 

@@ -3,6 +3,7 @@
 use crate::codec::{self, Work, Writer};
 use crate::control;
 use crate::executor::start_coroutine;
+use crate::numpy_memory::compacted;
 use crate::objects::Object;
 use crate::running::{self, Called, KEEP_ENCODED_BYTES, RunInfo};
 use crate::worker::Inner;
@@ -16,7 +17,7 @@ use taskloom_proto::ErrorInfo;
 use taskloom_proto::wire::Wire;
 use taskloom_proto::worker::RunCall;
 use taskloom_runtime::data::{StoredItem, StoredValue};
-use taskloom_runtime::worker::{Execution, Job, Servable, Serve};
+use taskloom_runtime::worker::{Execution, Job, KnownTo, Servable, Serve};
 use taskloom_types::TaskId;
 
 /// The body of the service thread.
@@ -115,19 +116,16 @@ fn answer_run(py: Python<'_>, worker: &Arc<Inner>, request: u64, result: PyResul
 /// The body of the serializer thread.
 pub fn serialize(py: Python<'_>, worker: &Arc<Inner>) {
     while let Some(Serve { items, reply }) = py.detach(|| worker.shell.to_serialize().wait()) {
-        let encode = |(task, servable): (TaskId, Option<Servable<Object>>)| {
-            // Before it is encoded: who asks for the object meanwhile ends it.
-            let is_lent = match &servable {
-                Some(Servable::Object(object)) if reply.maps_memory() => object.lend(py),
-                _ => false,
-            };
-            let value = encode(py, worker, task, servable);
-            (StoredItem { task, value }, is_lent)
+        crate::numpy_memory::set_in_thread(py);
+        let maps_memory = reply.maps_memory();
+        let encode = |(task, servable)| {
+            let (value, known_to) = encode(py, worker, task, servable, maps_memory);
+            (StoredItem { task, value }, known_to)
         };
         let items: Vec<_> = items.into_iter().map(encode).collect();
         py.detach(|| {
-            let share = |(item, is_lent)| match reply.maps_memory() {
-                true => share(worker, item, is_lent),
+            let share = |(item, known_to)| match maps_memory {
+                true => share(worker, item, known_to),
                 false => item,
             };
             let items = items.into_iter().map(share).collect();
@@ -136,12 +134,12 @@ pub fn serialize(py: Python<'_>, worker: &Arc<Inner>) {
     }
 }
 
-/// Has a large value travel in shared memory. `is_lent`: its object's memory is, as it is.
-fn share(worker: &Inner, item: StoredItem, is_lent: bool) -> StoredItem {
+/// Has a large value travel in shared memory.
+fn share(worker: &Inner, item: StoredItem, known_to: KnownTo) -> StoredItem {
     let StoredItem { task, value } = item;
     let value = match value {
         StoredValue::Here(segments) => {
-            StoredValue::Here(worker.shell.share(task, segments, is_lent))
+            StoredValue::Here(worker.shell.share(task, segments, known_to))
         }
         other => other,
     };
@@ -153,18 +151,29 @@ fn encode(
     worker: &Inner,
     task: TaskId,
     servable: Option<Servable<Object>>,
-) -> StoredValue {
+    maps_memory: bool,
+) -> (StoredValue, KnownTo) {
+    let mut known_to = KnownTo::Anyone;
     let object = match servable {
-        None => return StoredValue::Missing,
-        Some(Servable::Encoded(segments)) => return StoredValue::Here(segments),
-        Some(Servable::Failed(error)) => return StoredValue::Failed(error),
-        Some(Servable::OnDisk(_)) => return StoredValue::Later,
-        Some(Servable::Object(object)) => Ok(object.peek(py)),
+        None => return (StoredValue::Missing, known_to),
+        Some(Servable::Encoded(segments)) => return (StoredValue::Here(segments), known_to),
+        Some(Servable::Failed(error)) => return (StoredValue::Failed(error), known_to),
+        Some(Servable::OnDisk(_)) => return (StoredValue::Later, known_to),
+        Some(Servable::Object(object)) => {
+            let copy = compacted(&object.peek(py));
+            if copy.is_some() {
+                known_to = KnownTo::Nobody;
+            } else if maps_memory && object.lend(py) {
+                // Before it is encoded: who asks for the object meanwhile ends it.
+                known_to = KnownTo::Worker;
+            }
+            Ok(copy.unwrap_or_else(|| object.peek(py)))
+        }
         Some(Servable::Received(received)) => {
             running::object_of_received(py, &received).map(|object| object.into_bound(py))
         }
     };
-    match object.and_then(|object| encode_object(&object)) {
+    let value = match object.and_then(|object| encode_object(&object)) {
         Ok(segments) => {
             if segments.iter().map(Bytes::len).sum::<usize>() <= KEEP_ENCODED_BYTES {
                 worker.shell.keep_encoded(task, segments.clone());
@@ -172,7 +181,8 @@ fn encode(
             StoredValue::Here(segments)
         }
         Err(error) => StoredValue::Failed(failure(py, worker, &error)),
-    }
+    };
+    (value, known_to)
 }
 
 /// What cannot be pickled is a `TypeError` that names the type; its cause says why.

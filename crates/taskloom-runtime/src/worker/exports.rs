@@ -13,6 +13,17 @@ use taskloom_types::TaskId;
 const DEFAULT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 const LIMIT_SHARE: u64 = 8;
 
+/// Who may write to the memory of an encoded result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownTo {
+    /// The result's object, and whoever else has it or a part of it.
+    Anyone,
+    /// Nobody so far: who hands out the object says so first (`shared::keep_as_is`).
+    Worker,
+    /// Nobody ever: it is a copy beside the object.
+    Nobody,
+}
+
 /// Which results have a copy.
 #[derive(Debug)]
 pub(super) struct Exports {
@@ -69,11 +80,14 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     /// A result's bytes for a peer that can map memory: in shared memory when that pays. The next
-    /// peer gets the same. Takes as long as copying what was not made there. `only_here`: nobody
-    /// can change the object, and who lets somebody says so first (`shared::keep_as_is`).
+    /// peer gets the same. Takes as long as copying what was not made there.
     #[must_use]
-    pub fn share(&self, task: TaskId, segments: Vec<Bytes>, only_here: bool) -> Vec<Bytes> {
-        let Some(shared) = self.memory().share(&segments, only_here) else { return segments };
+    pub fn share(&self, task: TaskId, segments: Vec<Bytes>, known_to: KnownTo) -> Vec<Bytes> {
+        let only_here = known_to != KnownTo::Anyone;
+        let Some(mut shared) = self.memory().share(&segments, only_here) else { return segments };
+        if known_to == KnownTo::Nobody {
+            shared.copied_bytes = segments.iter().map(|segment| segment.len() as u64).sum();
+        }
         let segments = shared.segments.clone();
         self.state.lock().keep_export(task, shared);
         segments

@@ -33,6 +33,7 @@ mod tests;
 
 pub use actors::{ActorTurn, Actors, LiveActor, Turn, TurnEnd};
 pub use execute::{Next, Seat, Seceded};
+pub use exports::KnownTo;
 pub use jobs::{Encode, Job, JobQueue, Serve};
 pub use memory::{MemoryOptions, set_trim_thread};
 pub use state::{End, Execution, Outcome, Phase};
