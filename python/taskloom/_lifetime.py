@@ -44,3 +44,7 @@ def _close_all() -> None:
         client._close_now("the process ends")
     for cluster in list(_clusters):
         cluster._close_now()
+    from taskloom._taskloom import keep_threads_out
+
+    # Whoever is still inside the runtime would end with the interpreter, in the midst of Rust.
+    keep_threads_out()

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from taskloom._taskloom import CoreWorker
 
-#: How long running tasks may go on after SIGTERM, in seconds.
-_DRAIN_S = 5.0
+#: How long running tasks may go on, and results be moved, after SIGTERM, in seconds. Less than a
+#: supervisor's patience.
+_DRAIN_S = 4.5
 
 #: How long the process may take to end once the worker is closed, in seconds.
 _END_S = 10.0
@@ -92,10 +93,12 @@ def _exit_code(core: CoreWorker) -> int:
 
 
 def _drain(worker: Worker) -> None:
-    """Let the running tasks end; the others go to other workers."""
-    deadline_s = _DRAIN_S
+    """Let the running tasks end, and others take over the rest and what only this one holds."""
+    reason = "the worker was asked to stop"
+    worker._core.ask_to_leave(reason)
     step_s = 0.1
-    while deadline_s > 0 and not worker.drain(step_s):
+    for _ in range(round(_DRAIN_S / step_s)):
         # In steps, so that a second signal is seen.
-        deadline_s -= step_s
-    worker.close("the worker was asked to stop")
+        if worker._core.wait_closed(step_s) is not None:
+            break
+    worker.close(reason)

@@ -41,6 +41,9 @@ pub(crate) struct SchedulerArguments {
     /// Seconds of silence after which a worker counts as lost
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) worker_ttl: f64,
+    /// Seconds that workers and clients whose connection broke may take to come back; 0: none
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) reconnect_timeout: f64,
     /// Fail tasks that no worker could run for this many seconds (default: they wait)
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) no_workers_timeout: Option<f64>,

@@ -31,6 +31,7 @@ fn config(arguments: &SchedulerArguments) -> Result<SchedulerConfig, CommandErro
     let core = Config {
         allowed_failures: arguments.allowed_failures,
         worker_ttl_ns: nanos(arguments.worker_ttl),
+        grace_ns: nanos(arguments.reconnect_timeout),
         no_workers_timeout_ns: arguments.no_workers_timeout.map(nanos),
         ..Config::default()
     };

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use taskloom_net::event_loop::Next;
 use taskloom_net::framed::Bounds;
 use taskloom_net::{
-    Address, Channel, ConnectOptions, Control, EventLoop, Framed, Owner, Protocol, Remote, connect,
+    Address, Channel, ConnectOptions, Control, EventLoop, Framed, OutQueue, Owner, Protocol,
+    Remote, connect,
 };
 use taskloom_proto::frame::Frame;
 use taskloom_proto::handshake::{Role, Token};
+use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::worker::{SchedulerToWorker, TaskAttempt};
 use taskloom_runtime::message::Message;
 use taskloom_types::{Attempt, TaskId};
@@ -117,6 +119,7 @@ impl Fleet {
         let session = Box::new(Session { number });
         let framed = Framed::connected(connected, &self.remote, Bounds::CONTROL, session);
         let channel = framed.sender().clone();
+        channel.start_session(OutQueue::keeping(), 0);
         framed.start(&self.remote);
         let mut worker = Some(Worker::new(channel, threads));
         self.remote.add_timer(Duration::ZERO, None, move |hollow: &mut Hollow, _| {
@@ -309,8 +312,14 @@ struct Session {
 }
 
 impl Protocol<Hollow> for Session {
-    fn on_open(&mut self, _: &mut Hollow, _: &Arc<Channel>, _: Role) -> Result<(), String> {
-        Ok(())
+    fn on_open(
+        &mut self,
+        _: &mut Hollow,
+        _: &Arc<Channel>,
+        _: Role,
+        _: Option<Resume>,
+    ) -> Result<Welcome, String> {
+        Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, hollow: &mut Hollow, frame: Frame) -> Result<(), String> {

@@ -12,6 +12,9 @@ use taskloom_proto::worker::{
 use taskloom_runtime::message::Message;
 use taskloom_types::TaskId;
 
+/// Heartbeats without a word from the scheduler after which it is asked for one.
+const SILENT_BEATS: u32 = 3;
+
 /// What a run costs on paper; a task's body says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Work {
@@ -191,6 +194,10 @@ impl Worker {
     }
 
     pub(crate) fn send_heartbeat(&self) {
+        if self.channel.look() >= SILENT_BEATS {
+            // As real workers do: it also tells the scheduler what it need not keep.
+            self.channel.send_alive(true);
+        }
         let executing = self.running.iter().map(|(run, since)| {
             let micros = since.elapsed().as_micros() as u64;
             (run.id.task, run.id.attempt, micros)

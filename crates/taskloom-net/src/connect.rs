@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
 use taskloom_proto::handshake::{Connecting, Features, HandshakeError, Role, Step, Token};
+use taskloom_proto::session::{Resume, Welcome};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -49,6 +50,8 @@ pub struct Connected {
     pub epoch: u64,
     /// What the other side can read.
     pub features: Features,
+    /// About the session of this connection, if it has one.
+    pub welcome: Welcome,
 }
 
 enum Failure {
@@ -70,11 +73,23 @@ pub fn connect(
     token: &Token,
     options: ConnectOptions,
 ) -> Result<Connected, ConnectError> {
+    resume(address, role, token, options, None)
+}
+
+/// As [`connect`], and asks for a session of that epoch to go on; whether it does stands in
+/// [`Connected::welcome`].
+pub fn resume(
+    address: &Address,
+    role: Role,
+    token: &Token,
+    options: ConnectOptions,
+    session: Option<(u64, Resume)>,
+) -> Result<Connected, ConnectError> {
     let start = Instant::now();
     let deadline = start + options.timeout;
     let mut pause = Duration::from_millis(10);
     loop {
-        let error = match attempt(address, role, token, deadline) {
+        let error = match attempt(address, role, token, deadline, session.clone()) {
             Ok(connected) => return Ok(connected),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Io(error)) => error,
@@ -94,20 +109,24 @@ fn attempt(
     role: Role,
     token: &Token,
     deadline: Instant,
+    session: Option<(u64, Resume)>,
 ) -> Result<Connected, Failure> {
     let stream = open(address, deadline)?;
     let nonce = random_nonce().map_err(|error| Failure::Final(error.into()))?;
-    let (connecting, hello) = Connecting::start(token.clone(), role, nonce);
+    let (connecting, hello) = Connecting::start(token.clone(), role, nonce, session);
     let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
-    let (epoch, features) = shake_hands(&stream, &mut reader, connecting, &hello, deadline)
-        .map_err(|failure| match failure {
-            Shake::Io(error) => Failure::Io(error),
-            Shake::Refused(source) => {
-                Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
+    let opened =
+        shake_hands(&stream, &mut reader, connecting, &hello, deadline).map_err(|failure| {
+            match failure {
+                Shake::Io(error) => Failure::Io(error),
+                Shake::Refused(source) => {
+                    Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
+                }
             }
         })?;
     stream.set_nonblocking()?;
-    Ok(Connected { stream, reader, epoch, features })
+    let Opened { epoch, features, welcome } = opened;
+    Ok(Connected { stream, reader, epoch, features, welcome })
 }
 
 fn open(address: &Address, deadline: Instant) -> Result<Stream, Failure> {
@@ -152,20 +171,30 @@ impl From<HandshakeError> for Shake {
     }
 }
 
-/// Returns the other side's epoch and features.
+/// What the other side has said.
+struct Opened {
+    epoch: u64,
+    features: Features,
+    welcome: Welcome,
+}
+
 fn shake_hands(
     stream: &Stream,
     reader: &mut FrameReader,
     mut connecting: Connecting,
     hello: &[u8],
     deadline: Instant,
-) -> Result<(u64, Features), Shake> {
+) -> Result<Opened, Shake> {
     send(stream, hello, deadline)?;
     loop {
         let frame = receive(stream, reader, deadline)?;
         match connecting.on_frame(&frame)? {
             Step::Send(bytes) => send(stream, &bytes, deadline)?,
-            Step::Open { epoch, features, .. } => return Ok((epoch, features)),
+            Step::Open { epoch, features, welcome } => {
+                return Ok(Opened { epoch, features, welcome });
+            }
+            // Said only by the side that accepts.
+            Step::Proved { .. } => return Err(HandshakeError::NotTaskloom.into()),
         }
     }
 }

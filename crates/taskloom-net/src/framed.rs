@@ -11,8 +11,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use taskloom_proto::frame::{Frame, FrameLimits, FrameReader, Landing};
-use taskloom_proto::handshake::{Accepting, Features, HandshakeError, Role, Step};
+use taskloom_proto::frame::{Frame, FrameLimits, FrameReader, HEADER_BYTES, Landing};
+use taskloom_proto::handshake::{Accepting, HandshakeError, Role, Step};
+use taskloom_proto::session::{self, Alive, Farewell, Resume, Welcome};
+use taskloom_proto::wire::{Reader, Wire};
 
 /// Bounds of a kind of connection.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +51,17 @@ impl Bounds {
 
 /// What is spoken on a connection after the handshake.
 pub trait Protocol<S>: Send {
-    /// The other side has proved that it knows the token. An error refuses it.
-    fn on_open(&mut self, owner: &mut S, channel: &Arc<Channel>, role: Role) -> Result<(), String>;
+    /// The other side has proved that it knows the token, and perhaps asks for a session to go on.
+    /// An error refuses it.
+    fn on_open(
+        &mut self,
+        owner: &mut S,
+        channel: &Arc<Channel>,
+        role: Role,
+        resume: Option<Resume>,
+    ) -> Result<Welcome, String>;
+    /// The welcome was sent: a session may be started on the channel.
+    fn on_welcomed(&mut self, _: &mut S, _: &Arc<Channel>) {}
     /// An error closes the connection.
     fn on_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String>;
     /// Descriptors came, with or before the frame that they belong to, in its order. `lost`: some
@@ -109,7 +120,14 @@ pub struct Framed<S> {
     bounds: Bounds,
     phase: Phase,
     protocol: Box<dyn Protocol<S>>,
+    /// Bytes of the session that the other side knows to be received.
+    acknowledged: u64,
+    /// The other side has asked for a sign of life.
+    is_asked: bool,
 }
+
+/// Unacknowledged bytes of a session after which the other side is told, so that it can forget.
+const ACKNOWLEDGE_BYTES: u64 = 128 * 1024;
 
 impl<S: 'static> Framed<S> {
     /// A stranger's connection.
@@ -130,6 +148,8 @@ impl<S: 'static> Framed<S> {
             bounds,
             phase: Phase::Handshake { accepting, opened, _stranger: stranger },
             protocol,
+            acknowledged: 0,
+            is_asked: false,
         }
     }
 
@@ -144,8 +164,16 @@ impl<S: 'static> Framed<S> {
         reader.set_limits(bounds.frames);
         let channel = Self::channel(stream, remote, bounds);
         channel.set_features(features);
-        let files = channel.passes_files().then(FileReader::default);
-        Self { channel, reader, files, bounds, phase: Phase::Open, protocol }
+        Self {
+            files: channel.passes_files().then(FileReader::default),
+            channel,
+            reader,
+            bounds,
+            phase: Phase::Open,
+            protocol,
+            acknowledged: 0,
+            is_asked: false,
+        }
     }
 
     fn channel(stream: Stream, remote: &Remote<S>, bounds: Bounds) -> Arc<Channel> {
@@ -185,6 +213,7 @@ impl<S: 'static> Framed<S> {
         if let Err(reason) = self.take_files(owner).and_then(|()| self.take_frames(owner)) {
             let peer = self.channel.stream().peer();
             log::report(&format!("closed the connection of {peer}: {reason}"));
+            self.channel.close(&reason);
             return self.closed(owner, &reason);
         }
         match fill {
@@ -229,6 +258,7 @@ impl<S: 'static> Framed<S> {
                 }
                 Ok(Some(frame)) => {
                     any = true;
+                    self.channel.note_heard();
                     if let Err(reason) = self.take_frame(owner, frame) {
                         break Err(reason);
                     }
@@ -238,12 +268,24 @@ impl<S: 'static> Framed<S> {
         };
         if any && matches!(self.phase, Phase::Open) {
             self.protocol.on_batch_end(owner);
+            self.acknowledge();
         }
         result
     }
 
+    /// Tells the other side how far the session was received, if it is time.
+    fn acknowledge(&mut self) {
+        let received = self.channel.received();
+        if self.is_asked || received - self.acknowledged >= ACKNOWLEDGE_BYTES {
+            self.is_asked = false;
+            self.acknowledged = received;
+            self.channel.send_alive(false);
+        }
+    }
+
     fn take_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String> {
         match &mut self.phase {
+            Phase::Open if self.channel.is_session() => self.take_session_frame(owner, frame),
             Phase::Open => self.protocol.on_frame(owner, frame),
             Phase::Closed => Ok(()),
             Phase::Handshake { accepting, .. } => {
@@ -253,38 +295,74 @@ impl<S: 'static> Framed<S> {
         }
     }
 
+    fn take_session_frame(&mut self, owner: &mut S, frame: Frame) -> Result<(), String> {
+        if self.channel.is_superseded() {
+            return Ok(());
+        }
+        self.channel.count_received((HEADER_BYTES + frame.head.len() + frame.data.len()) as u64);
+        if frame.kind < session::FIRST_KIND {
+            return self.protocol.on_frame(owner, frame);
+        }
+        let reader = &mut Reader::new(&frame.head);
+        match frame.kind {
+            session::ALIVE => {
+                let alive = Alive::read(reader).map_err(|error| error.to_string())?;
+                self.is_asked |= alive.asks;
+                self.channel.acknowledge(alive.received)
+            }
+            session::FAREWELL => {
+                let farewell = Farewell::read(reader).map_err(|error| error.to_string())?;
+                self.channel.abort(&farewell.reason);
+                Ok(())
+            }
+            kind => Err(format!("unknown session frame {kind}")),
+        }
+    }
+
     fn follow_handshake(
         &mut self,
         owner: &mut S,
         step: Result<Step, HandshakeError>,
     ) -> Result<(), String> {
         let (send, result) = match step {
-            Ok(Step::Send(send)) => (send, Ok(())),
-            Ok(Step::Open { send, role, features, .. }) => match self.open(owner, role, features) {
-                Ok(()) => (send, Ok(())),
-                Err(reason) => (Accepting::refusal(&reason), Err(reason)),
-            },
+            Ok(Step::Send(send)) => (send, Ok(false)),
+            Ok(Step::Proved { role, features, resume }) => {
+                self.channel.set_features(features);
+                match self.open(owner, role, resume) {
+                    Ok(welcome) => (Accepting::welcome(&welcome), Ok(true)),
+                    Err(reason) => (Accepting::refusal(&reason), Err(reason)),
+                }
+            }
+            // Said only by the side that connects.
+            Ok(Step::Open { .. }) => return Ok(()),
             Err(error) => (Accepting::rejection(&error), Err(error.to_string())),
         };
         self.channel.queue(|queue| queue.append(|chunk| chunk.extend_from_slice(&send)));
         self.channel.flush();
-        result
+        if result? {
+            self.protocol.on_welcomed(owner, &self.channel);
+        }
+        Ok(())
     }
 
-    fn open(&mut self, owner: &mut S, role: Role, features: Features) -> Result<(), String> {
-        self.channel.set_features(features);
-        self.protocol.on_open(owner, &self.channel, role)?;
+    fn open(
+        &mut self,
+        owner: &mut S,
+        role: Role,
+        resume: Option<Resume>,
+    ) -> Result<Welcome, String> {
+        let welcome = self.protocol.on_open(owner, &self.channel, role, resume)?;
         self.reader.set_limits(self.bounds.frames);
         if let Phase::Handshake { opened, .. } = std::mem::replace(&mut self.phase, Phase::Open) {
             opened.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(welcome)
     }
 
     fn closed(&mut self, owner: &mut S, reason: &str) -> Flow {
         let ours = self.channel.close_reason();
         let reason = ours.as_deref().unwrap_or(reason);
-        self.channel.close(reason);
+        self.channel.lose(reason);
         self.channel.deregister();
         if matches!(std::mem::replace(&mut self.phase, Phase::Closed), Phase::Open) {
             if let Some(landing) = self.reader.take_landing() {
@@ -314,7 +392,9 @@ impl<S: 'static> Handler<S> for Framed<S> {
     }
 
     fn on_stop(&mut self, owner: &mut S) {
-        self.closed(owner, "the connection's event loop ended");
+        let reason = "the connection's event loop ended";
+        self.channel.close(reason);
+        self.closed(owner, reason);
     }
 }
 

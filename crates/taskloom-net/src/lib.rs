@@ -23,9 +23,10 @@ pub mod watch;
 
 pub use address::{Address, AddressError};
 pub use channel::Channel;
-pub use connect::{ConnectError, ConnectOptions, connect};
+pub use connect::{ConnectError, ConnectOptions, connect, resume};
 pub use event_loop::{Control, EventLoop, Flow, Handler, Owner, Ready, Remote};
 pub use framed::{Framed, Protocol};
 pub use listener::{ListenError, ListenOptions, Listener};
+pub use out_queue::OutQueue;
 pub use stream::Stream;
 pub use watch::Watch;

@@ -1,8 +1,11 @@
 //! Bytes on their way to a socket: encoded messages are gathered into chunks, large values are
 //! referred to, and all leave by vectored writes without being copied together.
+//!
+//! The queue of a session keeps what was written until the other side has acknowledged it, so that
+//! another connection can write it again.
 
 use crate::stream::Stream;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -34,71 +37,99 @@ impl fmt::Debug for File {
 }
 
 #[derive(Debug)]
-enum Part {
-    /// The files leave with the first byte.
+enum Bulk {
+    /// The files leave with the first byte, and are not sent again.
     Chunk {
         bytes: Vec<u8>,
-        written: usize,
         files: Vec<File>,
     },
     Value(Bytes),
 }
 
+#[derive(Debug)]
+struct Part {
+    bulk: Bulk,
+    written: usize,
+}
+
 impl Part {
-    fn rest(&self) -> &[u8] {
-        match self {
-            Self::Chunk { bytes, written, .. } => &bytes[*written..],
-            Self::Value(bytes) => bytes,
-        }
-    }
-
     fn files(&self) -> &[File] {
-        match self {
-            Self::Chunk { files, .. } => files,
-            Self::Value(_) => &[],
+        match &self.bulk {
+            Bulk::Chunk { files, .. } => files,
+            Bulk::Value(_) => &[],
         }
     }
 
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Chunk { written, .. } => *written += count,
-            Self::Value(bytes) => bytes.advance(count),
+    fn bytes(&self) -> &[u8] {
+        match &self.bulk {
+            Bulk::Chunk { bytes, .. } => bytes,
+            Bulk::Value(bytes) => bytes,
         }
+    }
+
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes()[self.written..]
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.len()
     }
 }
 
-/// The unsent bytes of one connection.
+/// The bytes of one connection, or of one session, that are still of use.
 #[derive(Debug, Default)]
 pub struct OutQueue {
     parts: VecDeque<Part>,
-    bytes: usize,
-    /// The last chunk that was written whole, kept for its allocation.
+    /// All parts before this one are written.
+    at: usize,
+    unsent: usize,
+    /// Written, and not acknowledged.
+    kept: usize,
+    /// Position of the first part's first byte in the session.
+    start: u64,
+    keeps: bool,
+    /// The last chunk that was of no use any more, kept for its allocation.
     spare: Vec<u8>,
 }
 
 impl OutQueue {
+    /// A queue that keeps what was written until it is acknowledged.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
+    pub fn keeping() -> Self {
+        Self { keeps: true, ..Self::default() }
     }
 
-    /// Unsent bytes.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes
+    pub fn is_empty(&self) -> bool {
+        self.unsent == 0
+    }
+
+    /// Bytes that are still to be written.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Bytes that use memory: unsent, or not acknowledged.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.unsent + self.kept
     }
 
     fn chunk(&mut self) -> &mut Vec<u8> {
-        let open = matches!(
-            self.parts.back(),
-            Some(Part::Chunk { bytes, .. }) if bytes.len() < CHUNK_BYTES
+        let open = self.parts.back().is_some_and(
+            |part| matches!(&part.bulk, Bulk::Chunk { bytes, .. } if bytes.len() < CHUNK_BYTES),
         );
         if !open {
-            let bytes = std::mem::take(&mut self.spare);
-            self.parts.push_back(Part::Chunk { bytes, written: 0, files: Vec::new() });
+            let bulk = Bulk::Chunk { bytes: std::mem::take(&mut self.spare), files: Vec::new() };
+            self.parts.push_back(Part { bulk, written: 0 });
         }
         match self.parts.back_mut() {
-            Some(Part::Chunk { bytes, .. }) => bytes,
+            Some(Part { bulk: Bulk::Chunk { bytes, .. }, .. }) => bytes,
             _ => unreachable!("a chunk was pushed above"),
         }
     }
@@ -109,7 +140,7 @@ impl OutQueue {
         let before = chunk.len();
         write(chunk);
         let added = chunk.len() - before;
-        self.bytes += added;
+        self.unsent += added;
     }
 
     /// As [`OutQueue::append`], which must append something; the other side gets the descriptors
@@ -117,7 +148,8 @@ impl OutQueue {
     /// ([`crate::Channel::passes_files`]), at most [`crate::stream::MAX_FILES`].
     pub fn append_with_files(&mut self, files: Vec<File>, write: impl FnOnce(&mut Vec<u8>)) {
         if !files.is_empty() {
-            self.parts.push_back(Part::Chunk { bytes: Vec::new(), written: 0, files });
+            let bulk = Bulk::Chunk { bytes: Vec::new(), files };
+            self.parts.push_back(Part { bulk, written: 0 });
         }
         self.append(write);
     }
@@ -127,8 +159,8 @@ impl OutQueue {
         if value.len() < COPY_BELOW {
             self.append(|chunk| chunk.extend_from_slice(&value));
         } else {
-            self.bytes += value.len();
-            self.parts.push_back(Part::Value(value));
+            self.unsent += value.len();
+            self.parts.push_back(Part { bulk: Bulk::Value(value), written: 0 });
         }
     }
 
@@ -138,23 +170,25 @@ impl OutQueue {
             let written = {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let mut count = 0;
-                for (slice, part) in slices.iter_mut().zip(&self.parts) {
+                for (slice, part) in slices.iter_mut().zip(self.parts.range(self.at..)) {
                     if count > 0 && !part.files().is_empty() {
                         break;
                     }
                     *slice = IoSlice::new(part.rest());
                     count += 1;
                 }
-                let files = self.parts.front().map_or(&[][..], Part::files);
+                let files = self.parts.get(self.at).map_or(&[][..], Part::files);
                 let files: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.0.as_fd()).collect();
                 stream.write_slices(&slices[..count], &files)
             };
             match written {
                 Ok(written) => {
-                    if let Some(Part::Chunk { files, .. }) = self.parts.front_mut() {
+                    if let Some(Part { bulk: Bulk::Chunk { files, .. }, .. }) =
+                        self.parts.get_mut(self.at)
+                    {
                         files.clear();
                     }
-                    self.drop_written(written);
+                    self.note_written(written);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -164,21 +198,93 @@ impl OutQueue {
         Ok(true)
     }
 
-    fn drop_written(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(part) = self.parts.front_mut() {
-            let rest = part.rest().len();
-            if rest > written {
-                return part.advance(written);
+    fn note_written(&mut self, mut written: usize) {
+        self.unsent -= written;
+        if self.keeps {
+            self.kept += written;
+        }
+        while let Some(part) = self.parts.get_mut(self.at) {
+            let step = part.rest().len().min(written);
+            part.written += step;
+            written -= step;
+            if !part.is_written() {
+                return;
             }
-            written -= rest;
-            if let Some(Part::Chunk { mut bytes, .. }) = self.parts.pop_front()
-                && bytes.capacity() <= 2 * CHUNK_BYTES
-            {
-                bytes.clear();
-                self.spare = bytes;
+            if !self.keeps {
+                self.pop();
+            } else if self.at + 1 < self.parts.len() {
+                self.at += 1;
+            } else {
+                // The last chunk may grow: it stays the one to write.
+                return;
             }
         }
+    }
+
+    fn pop(&mut self) {
+        if let Some(Part { bulk: Bulk::Chunk { mut bytes, .. }, .. }) = self.parts.pop_front()
+            && bytes.capacity() <= 2 * CHUNK_BYTES
+        {
+            bytes.clear();
+            self.spare = bytes;
+        }
+    }
+
+    // Sessions.
+
+    /// The other side has received the session up to this position. Fails when that was never
+    /// written.
+    pub fn acknowledge(&mut self, upto: u64) -> Result<(), String> {
+        self.check(upto)?;
+        while let Some(part) = self.parts.front() {
+            let (length, end) = (part.len(), self.start + part.len() as u64);
+            if end > upto || !part.is_written() {
+                break;
+            }
+            self.start = end;
+            self.kept -= length;
+            self.at = self.at.saturating_sub(1);
+            self.pop();
+        }
+        Ok(())
+    }
+
+    fn check(&self, position: u64) -> Result<(), String> {
+        let sent = self.start + self.kept as u64;
+        if position > sent {
+            return Err(format!(
+                "the other side claims {position} bytes of a session of which {sent} were sent"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Prepares for another connection, whose other side has received the session up to this
+    /// position: what follows it is to be written again.
+    pub fn rewind(&mut self, received: u64) -> Result<(), String> {
+        self.check(received)?;
+        let Some(mut skip) = received.checked_sub(self.start) else {
+            return Err(format!(
+                "the other side wants the session from position {received} on, and has \
+                 acknowledged it up to {}",
+                self.start
+            ));
+        };
+        (self.at, self.unsent, self.kept) = (0, 0, 0);
+        for part in &mut self.parts {
+            let length = part.len();
+            part.written = usize::try_from(skip).unwrap_or(length).min(length);
+            skip -= part.written as u64;
+            self.kept += part.written;
+            self.unsent += length - part.written;
+        }
+        self.acknowledge(received)?;
+        while self.parts.get(self.at).is_some_and(Part::is_written)
+            && self.at + 1 < self.parts.len()
+        {
+            self.at += 1;
+        }
+        Ok(())
     }
 
     /// Forgets everything.
@@ -252,7 +358,7 @@ mod tests {
             queue.push(Bytes::from(small.clone()));
             expected.extend([small.clone(), large, small].concat());
         }
-        assert_eq!(queue.len(), expected.len());
+        assert_eq!(queue.held(), expected.len());
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; expected.len()];
             theirs.read_exact(&mut got).unwrap();
@@ -263,5 +369,63 @@ mod tests {
         }
         assert!(queue.is_empty() && queue.parts.is_empty());
         reader.join().unwrap();
+    }
+
+    /// Small and large pieces, 1,000 bytes to the step.
+    fn fill(queue: &mut OutQueue, steps: std::ops::Range<u32>) -> Vec<u8> {
+        let mut all = Vec::new();
+        for step in steps {
+            let size = if step % 5 == 0 { 9_000 } else { 1_000 };
+            let bytes: Vec<u8> = (0..size).map(|n| (n * 7 + step) as u8).collect();
+            if step % 5 == 0 {
+                queue.push(Bytes::from(bytes.clone()));
+            } else {
+                queue.append(|chunk| chunk.extend_from_slice(&bytes));
+            }
+            all.extend(bytes);
+        }
+        all
+    }
+
+    #[test]
+    fn a_session_goes_on_at_any_position_that_was_not_acknowledged() {
+        for received in [0u64, 1, 999, 12_345, 51_000, 139_999] {
+            let mut queue = OutQueue::keeping();
+            let mut sent = fill(&mut queue, 0..50);
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            // As much as the socket takes: the connection breaks in the middle of the rest.
+            let _ = queue.write_to(&Stream::Unix(ours)).unwrap();
+            drop(theirs);
+            queue.acknowledge(received / 2).unwrap();
+            sent.extend(fill(&mut queue, 50..60));
+            let written = queue.start + queue.kept as u64;
+            let received = received.min(written);
+            queue.rewind(received).unwrap();
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let reader = std::thread::spawn(move || {
+                let mut got = Vec::new();
+                theirs.read_to_end(&mut got).unwrap();
+                got
+            });
+            assert!(queue.write_to(&Stream::Unix(ours)).unwrap());
+            assert!(reader.join().unwrap() == sent[received as usize..]);
+            assert_eq!(queue.held() as u64 + queue.start, sent.len() as u64);
+            queue.acknowledge(sent.len() as u64).unwrap();
+            assert_eq!((queue.held(), queue.parts.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn positions_that_make_no_sense_are_refused() {
+        let mut queue = OutQueue::keeping();
+        fill(&mut queue, 1..5);
+        assert!(queue.acknowledge(1).unwrap_err().contains("0 were sent"));
+        assert!(queue.rewind(1).is_err());
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        queue.write_to(&Stream::Unix(ours)).unwrap();
+        queue.acknowledge(4_000).unwrap();
+        assert!(queue.rewind(3_999).unwrap_err().contains("acknowledged it up to 4000"));
+        queue.rewind(4_000).unwrap();
     }
 }

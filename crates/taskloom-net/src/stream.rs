@@ -90,7 +90,15 @@ impl Stream {
 
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        watch_peer(&stream)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Whether the other side is a process of this host, with nothing between: such a connection
+    /// does not break, it is closed, by the process or by its end.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 
     pub fn set_nonblocking(&self) -> io::Result<()> {
@@ -225,6 +233,21 @@ impl Stream {
         }
         Ok(rustix::net::sendmsg(self, slices, &mut control, SendFlags::NOSIGNAL)?)
     }
+}
+
+/// Has the kernel notice hosts that are gone: by keepalive while nothing is sent, by unacknowledged
+/// bytes otherwise.
+fn watch_peer(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    const IDLE: Duration = Duration::from_secs(10);
+    const PROBES: u32 = 4;
+    const UNACKNOWLEDGED_MS: u32 = 30_000;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, IDLE / 2)?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED_MS)?;
+    Ok(())
 }
 
 impl AsFd for Stream {

@@ -3,6 +3,7 @@
 use crate::actor::{ActorNews, UnwatchActor, WatchActor};
 use crate::control::{ControlQuestion, EventNews, LogEvent};
 use crate::coordination::{Coordination, Settle};
+use crate::rejoin::Claim;
 use crate::shared::{Body, ErrorInfo, TaskOptions};
 use crate::small::SmallBytes;
 use crate::value::Value;
@@ -48,6 +49,8 @@ wire_messages! {
         41 => Collect(Collect),
         50 => WatchActor(WatchActor),
         51 => UnwatchActor(UnwatchActor),
+        /// Results of an earlier session; only at the beginning of one.
+        120 => Claim(Vec<Claim>),
     }
 }
 
@@ -83,6 +86,8 @@ wire_record! {
         /// Address of the worker whose tasks use this client; empty for others. What the client
         /// holds is free when that worker is lost.
         pub worker: String,
+        /// The epoch of the scheduler that the client had a session with before; 0: none.
+        pub returns_from: u64,
     }
 
     /// A serialized function, sent once per connection and then named by its id.

@@ -12,6 +12,7 @@
 //! this module has no randomness.
 
 use crate::frame::{Frame, write_frame};
+use crate::session::{Resume, Welcome};
 use crate::wire::{DecodeError, Reader, Wire};
 use crate::wire_record;
 use hmac::{Hmac, KeyInit, Mac};
@@ -134,6 +135,8 @@ wire_record! {
 
     pub struct Proof {
         pub proof: Nonce,
+        /// The session to go on with.
+        pub resume: Option<Resume>,
     }
 
     pub struct Reject {
@@ -192,37 +195,46 @@ fn same(a: &Nonce, b: &Nonce) -> bool {
 }
 
 /// What to do after a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Send these bytes and wait for the next frame.
     Send(Vec<u8>),
-    /// Send these bytes (may be empty): the connection is open.
-    Open { send: Vec<u8>, role: Role, epoch: u64, features: Features },
+    /// The connecting side has proved the token: answer with [`Accepting::welcome`] or
+    /// [`Accepting::refusal`].
+    Proved { role: Role, features: Features, resume: Option<Resume> },
+    /// The connection is open.
+    Open { epoch: u64, features: Features, welcome: Welcome },
 }
 
 /// The side that connects.
 #[derive(Debug)]
 pub struct Connecting {
     token: Token,
-    role: Role,
     nonce: Nonce,
+    /// The session to go on with, and the epoch that it belongs to.
+    resume: Option<(u64, Resume)>,
     /// The other side's, from its challenge.
     epoch: Option<(u64, Features)>,
 }
 
 impl Connecting {
-    /// Returns the state and the first bytes to send.
+    /// Returns the state and the first bytes to send. `resume`: a session, and the epoch of the
+    /// other side that it belongs to.
     #[must_use]
-    pub fn start(token: Token, role: Role, nonce: Nonce) -> (Self, Vec<u8>) {
+    pub fn start(
+        token: Token,
+        role: Role,
+        nonce: Nonce,
+        resume: Option<(u64, Resume)>,
+    ) -> (Self, Vec<u8>) {
         let features = Features::OURS.bits();
         let hello = Hello { magic: MAGIC, major: MAJOR, minor: MINOR, role, nonce, features };
-        (Self { token, role, nonce, epoch: None }, message(HELLO, &hello))
+        (Self { token, nonce, resume, epoch: None }, message(HELLO, &hello))
     }
 
     pub fn on_frame(&mut self, frame: &Frame) -> Result<Step, HandshakeError> {
         if let Some((epoch, features)) = self.epoch {
-            read::<Reject>(frame, WELCOME)?;
-            return Ok(Step::Open { send: Vec::new(), role: self.role, epoch, features });
+            return Ok(Step::Open { epoch, features, welcome: read(frame, WELCOME)? });
         }
         let challenge: Challenge = read(frame, CHALLENGE)?;
         if challenge.major != MAJOR {
@@ -235,7 +247,10 @@ impl Connecting {
         }
         self.epoch = Some((challenge.epoch, Features::from_bits(challenge.features)));
         let proof = self.token.prove("connect", &self.nonce, &challenge.nonce);
-        Ok(Step::Send(message(PROOF, &Proof { proof })))
+        // Another run of the other side knows nothing of the session.
+        let resume = self.resume.take().filter(|(epoch, _)| *epoch == challenge.epoch);
+        let resume = resume.map(|(_, resume)| resume);
+        Ok(Step::Send(message(PROOF, &Proof { proof, resume })))
     }
 }
 
@@ -262,9 +277,8 @@ impl Accepting {
             if !same(&expected, &proof.proof) {
                 return Err(HandshakeError::WrongToken);
             }
-            let send = message(WELCOME, &Reject::default());
             let (role, features) = (hello.role, Features::from_bits(hello.features));
-            return Ok(Step::Open { send, role, epoch: self.epoch, features });
+            return Ok(Step::Proved { role, features, resume: proof.resume });
         }
         let hello: Hello = read(frame, HELLO)?;
         if hello.magic != MAGIC {
@@ -279,6 +293,12 @@ impl Accepting {
         let features = Features::OURS.bits();
         let challenge = Challenge { major: MAJOR, minor: MINOR, epoch, nonce, proof, features };
         Ok(Step::Send(message(CHALLENGE, &challenge)))
+    }
+
+    /// The bytes that open the connection.
+    #[must_use]
+    pub fn welcome(welcome: &Welcome) -> Vec<u8> {
+        message(WELCOME, welcome)
     }
 
     /// The bytes that tell the other side why it was turned away.
@@ -308,12 +328,16 @@ mod tests {
 
     fn sent(step: Step) -> Frame {
         match step {
-            Step::Send(bytes) | Step::Open { send: bytes, .. } => frame(&bytes),
+            Step::Send(bytes) => frame(&bytes),
+            Step::Proved { .. } => frame(&Accepting::welcome(&Welcome::default())),
+            Step::Open { .. } => unreachable!("it sends nothing"),
         }
     }
 
     fn run(ours: &str, theirs: &str) -> (Result<Step, HandshakeError>, Accepting, Connecting) {
-        let (mut connecting, hello) = Connecting::start(Token::new(ours), Role::Worker, [1; 32]);
+        let resume = Some((9, Resume { session: 5, received: 7 }));
+        let (mut connecting, hello) =
+            Connecting::start(Token::new(ours), Role::Worker, [1; 32], resume);
         let mut accepting = Accepting::new(Token::new(theirs), 9, [2; 32]);
         let challenge = sent(accepting.on_frame(&frame(&hello)).unwrap());
         (connecting.on_frame(&challenge), accepting, connecting)
@@ -322,16 +346,12 @@ mod tests {
     #[test]
     fn both_sides_open_with_the_same_token() {
         let (proof, mut accepting, mut connecting) = run("secret", "secret");
-        let welcome = accepting.on_frame(&sent(proof.unwrap())).unwrap();
-        assert!(matches!(
-            welcome,
-            Step::Open { role: Role::Worker, epoch: 9, features: Features::OURS, .. }
-        ));
-        let open = connecting.on_frame(&sent(welcome)).unwrap();
-        assert!(matches!(
-            open,
-            Step::Open { role: Role::Worker, epoch: 9, features: Features::OURS, .. }
-        ));
+        let proved = accepting.on_frame(&sent(proof.unwrap())).unwrap();
+        let resume = Some(Resume { session: 5, received: 7 });
+        let features = Features::OURS;
+        assert_eq!(proved, Step::Proved { role: Role::Worker, features, resume });
+        let open = connecting.on_frame(&sent(proved)).unwrap();
+        assert_eq!(open, Step::Open { epoch: 9, features, welcome: Welcome::default() });
     }
 
     #[test]
@@ -347,10 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_not_asked_of_another_run_of_the_scheduler() {
+        let resume = Some((8, Resume { session: 5, received: 7 }));
+        let (mut connecting, hello) =
+            Connecting::start(Token::new("t"), Role::Client, [1; 32], resume);
+        let mut accepting = Accepting::new(Token::new("t"), 9, [2; 32]);
+        let challenge = sent(accepting.on_frame(&frame(&hello)).unwrap());
+        let proof = sent(connecting.on_frame(&challenge).unwrap());
+        let proved = accepting.on_frame(&proof).unwrap();
+        assert!(matches!(proved, Step::Proved { role: Role::Client, resume: None, .. }));
+    }
+
+    #[test]
     fn a_wrong_token_is_named_on_both_sides() {
         let (proof, mut accepting, _) = run("secret", "other");
         assert_eq!(proof, Err(HandshakeError::WrongToken));
-        let forged = frame(&message(PROOF, &Proof { proof: [7; 32] }));
+        let forged = frame(&message(PROOF, &Proof { proof: [7; 32], resume: None }));
         let refused = accepting.on_frame(&forged).unwrap_err();
         assert_eq!(refused, HandshakeError::WrongToken);
         let told = read::<Reject>(&frame(&Accepting::rejection(&refused)), WELCOME);

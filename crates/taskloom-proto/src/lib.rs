@@ -8,6 +8,8 @@
 //!   [`actor`]: those about actors; [`transfer`]: how values lie in frames and in shared memory.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //! - [`policy`]: what few tasks ask for, and interrupts; [`memory`]: what workers say of theirs.
+//! - [`session`]: how a session outlives its connection; [`rejoin`]: what is left of one that did
+//!   not.
 //!
 //! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
@@ -22,6 +24,8 @@ pub mod handshake;
 pub mod memory;
 pub mod peer;
 pub mod policy;
+pub mod rejoin;
+pub mod session;
 pub mod shards;
 pub mod shared;
 pub mod small;

@@ -2,6 +2,7 @@
 //! The bytes themselves follow as the frame's data, never inside the message.
 
 use crate::actor::{ActorCall, ActorReply};
+use crate::rejoin::Named;
 use crate::shards::{ReadShards, ShardsReply};
 use crate::transfer::{EndTransfer, Layout, Range, RangeReply};
 use crate::{wire_messages, wire_record};
@@ -63,7 +64,7 @@ wire_record! {
     /// A scattered value.
     pub struct Put {
         pub request: u64,
-        pub task: TaskId,
+        pub value: Named,
         pub size_bytes: u64,
         pub segments: Vec<u64>,
         /// Where the segments are.

@@ -11,6 +11,8 @@ wire_messages! {
         /// First message of a session.
         1 => Register(RegisterSupervisor),
         2 => WorkerExited(WorkerExited),
+        /// These workers are about to be asked to end: none of them takes over from another.
+        120 => Stopping(Vec<String>),
     }
 }
 

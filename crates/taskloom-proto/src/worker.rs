@@ -5,6 +5,7 @@ use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
 use crate::memory::MemoryState;
 use crate::policy::{InterruptRun, RunLimits, StuckRun};
+use crate::rejoin::{Adopted, Offered};
 use crate::shared::{Body, ErrorInfo};
 use crate::small::SmallBytes;
 use crate::{wire_messages, wire_record};
@@ -38,6 +39,10 @@ wire_messages! {
         60 => Acquire(Vec<DepRef>),
         /// Answer to [`WorkerToScheduler::ActorSnapshot`].
         50 => SnapshotKept(SnapshotKept),
+        /// These offers are taken …
+        120 => Adopt(Vec<Adopted>),
+        /// … and these are not: what they named may go.
+        121 => Decline(Vec<u64>),
     }
 }
 
@@ -83,6 +88,10 @@ wire_messages! {
         /// Copies of others' results in memory that is short. The scheduler answers with
         /// [`SchedulerToWorker::Free`] if others have them, else not at all.
         82 => Spare(Vec<TaskId>),
+        /// Results of an earlier session.
+        120 => Offer(Vec<Offered>),
+        /// The worker wants to leave in order, without a loss. Answered by `Close`.
+        121 => Leave(Closing),
     }
 }
 
@@ -106,6 +115,8 @@ wire_record! {
         pub target_bytes: u64,
         /// A process beyond this starts nothing; in bytes, 0: its size does not matter.
         pub pause_bytes: u64,
+        /// The epoch of the scheduler that the worker had a session with before; 0: none.
+        pub returns_from: u64,
     }
 
     pub struct Registered {
@@ -134,6 +145,8 @@ wire_record! {
         pub body: Body,
         /// What is to be watched of the run.
         pub limits: Option<Box<RunLimits>>,
+        /// Of the task's spec: should the result outlive the session, it is offered under it.
+        pub spec_hash: u64,
     }
 
     /// Where an input of a task is.

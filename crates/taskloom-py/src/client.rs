@@ -1,5 +1,6 @@
 //! The Rust half of `taskloom.Client`.
 
+use crate::ending::detached;
 use crate::errors::closed;
 use crate::functions::{FunctionCache, Known};
 use crate::future::{CoreFuture, FutureSource};
@@ -167,7 +168,7 @@ impl CoreClient {
         let (config, io) = prepare(name, strict, worker)?;
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::from_secs(3600));
         let options = ConnectOptions { timeout, retry: true };
-        let connected = py.detach(|| Client::connect(&config, &io, address, options));
+        let connected = detached(py, || Client::connect(&config, &io, address, options));
         Self::wrap(connected.map_err(|error| connect_error(py, &error))?, future_class)
     }
 
@@ -192,7 +193,7 @@ impl CoreClient {
     /// Close the connection; the scheduler then releases what this client holds.
     fn close(&self, py: Python<'_>, reason: &str) {
         if self.pid == std::process::id() {
-            py.detach(|| self.client.close(reason));
+            detached(py, || self.client.close(reason));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Executor threads: Python threads that stay attached to the interpreter from task to task.
 
 use crate::control;
+use crate::ending::detached;
 use crate::interrupt::Window;
 use crate::objects::Object;
 use crate::running::{self, Called, RunInfo};
@@ -164,9 +165,9 @@ pub fn wait_in_task(
 ) -> PyResult<bool> {
     let window = CHAIR.with_borrow(|chair| chair.as_ref().map(|chair| chair.window.clone()));
     let Some(blocked) = window.as_ref().and_then(|window| window.block()) else {
-        return Ok(py.detach(|| wait(deadline)));
+        return Ok(detached(py, || wait(deadline)));
     };
-    let is_over = py.detach(|| {
+    let is_over = detached(py, || {
         loop {
             let slice = Instant::now() + INTERRUPT_CHECK;
             let is_last = deadline.is_some_and(|deadline| deadline <= slice);

@@ -10,6 +10,7 @@ mod cluster;
 mod codec;
 mod control;
 mod coordination;
+mod ending;
 mod errors;
 mod executor;
 mod functions;
@@ -47,5 +48,6 @@ fn _taskloom(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cli::register(module)?;
     control::register(module)?;
     actors::register(module)?;
-    worker::register(module)
+    worker::register(module)?;
+    module.add_function(wrap_pyfunction!(ending::keep_threads_out, module)?)
 }

@@ -39,7 +39,7 @@ impl ScatterRounds {
         let encode = |(key, value): &(Bound<'_, PyAny>, Bound<'_, PyAny>)| {
             let segments = encode_value(value)?;
             let size_bytes = segments.iter().map(|segment| segment.len() as u64).sum();
-            Ok(ScatterItem { key: encode_key(key)?, spec_hash: 0, size_bytes, segments })
+            Ok(ScatterItem { key: encode_key(key)?, size_bytes, segments })
         };
         let items = items.iter().map(encode).collect::<PyResult<Vec<_>>>()?;
         let timeout_ns = (timeout.max(1e-9) * 1e9) as u64;

@@ -3,6 +3,7 @@
 use crate::actors::CoreActor;
 use crate::client::{CoreClient, FUNCTIONS, new_batch};
 use crate::codec::{Dependencies, Writer, encode_call};
+use crate::ending::Inside;
 use crate::functions::{Known, constant_of_pickle};
 use crate::future::CoreFuture;
 use crate::keys::{call_token, encode_key, token_key};
@@ -154,6 +155,7 @@ pub(crate) fn submit<'py>(
     call: &Call<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = client.py();
+    let _inside = Inside::enter(py);
     let core = client.get();
     core.check_open(py)?;
     let known = FUNCTIONS.get(call.function)?;

@@ -2,6 +2,7 @@
 
 use crate::client::{CoreClient, FUNCTIONS, new_batch};
 use crate::codec::{Dependencies, Writer};
+use crate::ending::{Inside, detached};
 use crate::functions::{Known, constant};
 use crate::keys::{call_token, encode_key, token_key};
 use crate::options::CoreOptions;
@@ -232,6 +233,7 @@ pub(crate) fn map<'py>(
     call: &Map<'_, 'py>,
 ) -> PyResult<Bound<'py, PyList>> {
     let py = client.py();
+    let _inside = Inside::enter(py);
     let core = client.get();
     core.check_open(py)?;
     let known = FUNCTIONS.get(call.function)?;
@@ -262,6 +264,6 @@ pub(crate) fn map<'py>(
         if !more {
             return Ok(futures);
         }
-        py.detach(|| core.client.wait_for_room());
+        detached(py, || core.client.wait_for_room());
     }
 }

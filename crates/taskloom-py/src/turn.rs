@@ -7,6 +7,7 @@
 //! that start at the same time do exactly that. Nothing is lost by taking turns: the interpreter
 //! lets one thread at a time run anyway.
 
+use crate::ending::detached;
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::thread::{self, ThreadId};
@@ -30,7 +31,7 @@ impl Turn {
         if Self::try_take(&mut OWNER.lock(), me) {
             return Some(Self(()));
         }
-        py.detach(|| {
+        detached(py, || {
             let deadline = Instant::now() + PATIENCE;
             let mut owner = OWNER.lock();
             while !Self::try_take(&mut owner, me) {

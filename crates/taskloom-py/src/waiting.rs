@@ -1,6 +1,7 @@
 //! Blocking a Python thread, and operations that take several rounds of waiting.
 
 use crate::aio::Bridge;
+use crate::ending::{Inside, detached};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
@@ -86,14 +87,14 @@ fn block_with(
     if !is_main_thread() {
         return match HOOKS.get() {
             Some(hooks) => (hooks.wait_in_task)(py, deadline, &wait_until),
-            None => Ok(py.detach(|| wait_until(deadline))),
+            None => Ok(detached(py, || wait_until(deadline))),
         };
     }
     loop {
         let slice = Instant::now() + SIGNAL_CHECK;
         let is_last = deadline.is_some_and(|deadline| deadline <= slice);
         let until = if is_last { deadline } else { Some(slice) };
-        if py.detach(|| wait_until(until)) {
+        if detached(py, || wait_until(until)) {
             return Ok(true);
         }
         py.check_signals()?;
@@ -107,7 +108,7 @@ fn block_with(
 /// others.
 fn watch(py: Python<'_>, wait: &Wait) -> bool {
     static WATCH: Watch = Watch::new();
-    current_task().is_none() && py.detach(|| WATCH.see(64, || wait.is_done()))
+    current_task().is_none() && detached(py, || WATCH.see(64, || wait.is_done()))
 }
 
 /// Blocks until `wait` is done; returns whether it was before `deadline`.
@@ -176,6 +177,7 @@ impl Operation {
         rounds: &dyn Rounds,
         deadline: Option<Instant>,
     ) -> PyResult<Py<PyAny>> {
+        let _inside = Inside::enter(py);
         loop {
             let mut made = None;
             let complete = rounds.advance(&mut |count| {

@@ -41,11 +41,37 @@ const CONNECT_STEP: Duration = Duration::from_millis(500);
 
 /// How long another worker may take to read shards for this one.
 const SHARDS_TIME: Duration = Duration::from_secs(60);
+/// The callables of one session: the numbers of another mean others.
+#[derive(Default)]
+struct Callables {
+    session: u64,
+    known: HashMap<FunctionNo, Py<PyAny>, RandomState>,
+}
+
+impl Callables {
+    fn get(&self, session: u64, number: FunctionNo) -> Option<&Py<PyAny>> {
+        self.known.get(&number).filter(|_| self.session == session)
+    }
+
+    /// Returns what is of no use any more, to be dropped.
+    fn insert(&mut self, session: u64, number: FunctionNo, function: Py<PyAny>) -> Vec<Py<PyAny>> {
+        if session < self.session {
+            return vec![function];
+        }
+        let mut outdated = Vec::new();
+        if session > self.session {
+            self.session = session;
+            outdated.extend(std::mem::take(&mut self.known).into_values());
+        }
+        outdated.extend(self.known.insert(number, function));
+        outdated
+    }
+}
 
 /// What the threads of a worker share.
 pub struct Inner {
     pub shell: Arc<WorkerShell<Object>>,
-    functions: Mutex<HashMap<FunctionNo, Py<PyAny>, RandomState>>,
+    functions: Mutex<Callables>,
     /// What `get_worker()` gives in tasks.
     owner: Mutex<Option<Py<PyAny>>>,
     event_loop: PyOnceLock<Py<PyAny>>,
@@ -66,21 +92,24 @@ pub struct Inner {
 impl Inner {
     /// A task's function. Unpickled at first use: an error is the task's.
     pub fn function(&self, py: Python<'_>, number: FunctionNo) -> PyResult<Py<PyAny>> {
-        if let Some(function) = self.functions.lock().get(&number) {
+        let session = self.shell.session();
+        if let Some(function) = self.functions.lock().get(session, number) {
             return Ok(function.clone_ref(py));
         }
         self.forget_functions();
         let sent = self.shell.function(number);
         let sent = sent.ok_or_else(|| running::unknown_function(number))?;
         let function = load_function(py, &sent.payload)?.unbind();
-        self.functions.lock().insert(number, function.clone_ref(py));
+        let outdated = self.functions.lock().insert(session, number, function.clone_ref(py));
+        // Dropping a callable may run Python code: not under the lock.
+        drop(outdated);
         Ok(function)
     }
 
     /// Drops callables that the scheduler will not name again.
     pub fn forget_functions(&self) {
         let numbers = self.shell.take_forgotten_functions();
-        let take = |number: &FunctionNo| self.functions.lock().remove(number);
+        let take = |number: &FunctionNo| self.functions.lock().known.remove(number);
         // Dropping a callable may run Python code: not under the lock.
         let dropped: Vec<Py<PyAny>> = numbers.iter().filter_map(take).collect();
         drop(dropped);
@@ -480,6 +509,11 @@ impl CoreWorker {
     fn drain(&self, py: Python<'_>, limit_s: f64) -> bool {
         let limit = Duration::try_from_secs_f64(limit_s).unwrap_or(Duration::ZERO);
         py.detach(|| self.inner.shell.drain(limit))
+    }
+
+    /// Asks the scheduler to let this worker go without a loss; it is closed then.
+    fn ask_to_leave(&self, py: Python<'_>, reason: &str) {
+        py.detach(|| self.inner.shell.ask_to_leave(reason));
     }
 
     /// Leaves the cluster. Tasks that run are not waited for.

@@ -2,20 +2,18 @@
 //! Python.
 
 use crate::link::{Link, Sink};
-use crate::message::{Message, ToScheduler};
+use crate::message::ToScheduler;
+use crate::session::SessionLink;
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use taskloom_net::event_loop::{Next, TimerId};
-use taskloom_net::framed::Bounds;
 use taskloom_net::{
-    Address, Channel, ConnectError, ConnectOptions, Control, EventLoop, Framed, Owner, Protocol,
-    Remote, connect, log,
+    Address, ConnectError, ConnectOptions, Control, EventLoop, Owner, Remote, connect, log,
 };
-use taskloom_proto::frame::Frame;
-use taskloom_proto::handshake::{Role, Token};
+use taskloom_proto::handshake::Token;
 
 /// State of the IO thread's loop: none, its handlers have their own.
 #[derive(Debug)]
@@ -65,7 +63,8 @@ impl IoThread {
     }
 
     /// Connects to a scheduler. Blocks the caller until the handshake is done or failed;
-    /// `sink` is called on the IO thread.
+    /// `sink` is called on the IO thread, and on another one while a broken connection is made
+    /// again.
     pub fn connect<Out: ToScheduler>(
         &self,
         address: &str,
@@ -75,11 +74,9 @@ impl IoThread {
     ) -> Result<Opened<Out>, ConnectError> {
         let address: Address = address.parse()?;
         let connected = connect(&address, Out::ROLE, token, options)?;
-        let protocol = Box::new(LinkProtocol { sink: Some(sink), batch: Vec::new() });
         let epoch = connected.epoch;
-        let framed = Framed::connected(connected, &self.remote, Bounds::CONTROL, protocol);
-        let link = Arc::new(SocketLink { channel: framed.sender().clone() });
-        framed.start(&self.remote);
+        let remote = self.remote.clone();
+        let link = SessionLink::<Out>::open(address, token.clone(), remote, sink, connected);
         Ok(Opened { link, epoch })
     }
 
@@ -132,68 +129,5 @@ impl Timer {
     /// No further call back starts after the IO thread has seen this.
     pub fn cancel(&self) {
         self.remote.cancel_timer(self.id);
-    }
-}
-
-/// A link over a socket. Messages are encoded as they are sent and written by whoever flushes.
-struct SocketLink {
-    channel: Arc<Channel>,
-}
-
-impl<Out: Message> Link<Out> for SocketLink {
-    fn send(&self, message: Out) {
-        self.channel.queue(|queue| queue.append(|chunk| message.write_frame(chunk)));
-    }
-
-    fn flush(&self) {
-        self.channel.flush();
-    }
-
-    fn close(&self) {
-        self.channel.close("closed by this side");
-    }
-}
-
-/// Gives what arrives to a sink.
-struct LinkProtocol<In> {
-    /// `None` after its last call.
-    sink: Option<Arc<dyn Sink<In>>>,
-    batch: Vec<In>,
-}
-
-impl<In> LinkProtocol<In> {
-    fn finish(&mut self, reason: &str) {
-        if let Some(sink) = self.sink.take() {
-            sink.closed(reason);
-        }
-    }
-}
-
-impl<In: Message> Protocol<Io> for LinkProtocol<In> {
-    fn on_open(&mut self, _: &mut Io, _: &Arc<Channel>, _: Role) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
-        let message = In::read(frame.kind, &frame.head).map_err(|error| error.to_string())?;
-        self.batch.push(message);
-        Ok(())
-    }
-
-    fn on_batch_end(&mut self, _: &mut Io) {
-        if let Some(sink) = &self.sink {
-            sink.deliver(&mut self.batch);
-        }
-        self.batch.clear();
-    }
-
-    fn on_closed(&mut self, _: &mut Io, reason: &str) {
-        self.finish(reason);
-    }
-}
-
-impl<In> Drop for LinkProtocol<In> {
-    fn drop(&mut self) {
-        self.finish("the connection's thread ended");
     }
 }

@@ -5,8 +5,10 @@ pub mod executing;
 pub mod io;
 pub mod link;
 pub mod message;
+mod pages;
 mod resident;
 pub mod scheduler;
+mod session;
 pub mod supervisor;
 
 pub use taskloom_net::{

@@ -4,14 +4,16 @@
 //! talk to it by swapping vectors of messages, all others over sockets.
 
 mod local;
+mod probe;
 mod server;
+mod sessions;
 
 pub use local::LocalParty;
 
 use crate::link::{Link, Sink};
 use local::Mail;
 use parking_lot::{Condvar, Mutex};
-use server::Server;
+use server::{Server, SessionTimes};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -75,12 +77,21 @@ impl SchedulerServer {
         }
         let mail = Arc::new(Mail::new(remote.clone()));
         let core_config = Config { address: address.clone(), ..config.core };
-        let server = Server::new(Scheduler::new(core_config, epoch), mail.clone());
+        let sessions = session_times(&core_config);
+        let server = Server::new(Scheduler::new(core_config, epoch), mail.clone(), sessions);
         let ending = Arc::new(Ending::default());
         let thread = spawn(event_loop, server, ending.clone())?;
         let thread = Mutex::new(Some(thread));
         Ok(SchedulerHandle { address, epoch, mail, remote, ending, thread })
     }
+}
+
+/// A connection counts as broken while there is time to make another one before its worker counts
+/// as lost.
+fn session_times(config: &Config) -> SessionTimes {
+    const LONGEST_SILENCE: Duration = Duration::from_secs(20);
+    let silence = Duration::from_nanos(config.worker_ttl_ns / 2).min(LONGEST_SILENCE);
+    SessionTimes { grace: Duration::from_nanos(config.grace_ns), silence }
 }
 
 fn service(token: &Token, epoch: u64) -> Service<Server> {

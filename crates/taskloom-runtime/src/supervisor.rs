@@ -9,7 +9,7 @@ mod process;
 mod watch;
 
 use crate::executing::{ExecutingTable, Progress};
-use crate::link::{Link, Sink};
+use crate::link::{Link, NewSession, Sink};
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub struct Supervisor {
     board: Board,
     thread: Mutex<Option<JoinHandle<()>>>,
     ending: Arc<Ending>,
+    /// The process that started it: a forked child has neither its thread nor its workers.
+    pid: u32,
 }
 
 /// Whether the supervisor's thread has ended.
@@ -147,7 +149,8 @@ impl Supervisor {
             let _guard = guard;
             watch.run(&receiver);
         })?;
-        Ok(Self { commands, board, thread: Mutex::new(Some(thread)), ending })
+        let (thread, pid) = (Mutex::new(Some(thread)), std::process::id());
+        Ok(Self { commands, board, thread, ending, pid })
     }
 
     /// Takes the scheduler's orders: give it to the link to the scheduler.
@@ -235,6 +238,9 @@ impl Drop for EndGuard {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        if self.pid != std::process::id() {
+            return;
+        }
         self.stop(Duration::ZERO);
     }
 }
@@ -261,6 +267,12 @@ impl Sink<SchedulerToSupervisor> for Orders {
 
     fn closed(&self, _: &str) {
         self.send(Command::Close);
+    }
+
+    fn on_new_session(&self, session: &NewSession<'_>) -> bool {
+        (session.restart)();
+        self.send(Command::Introduce);
+        true
     }
 }
 

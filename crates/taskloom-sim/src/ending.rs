@@ -153,6 +153,7 @@ impl World {
         self.check_watches_are_over()?;
         let counters = self.scheduler.counters();
         self.report.stale_messages = counters.stale_messages;
+        self.report.results_adopted = counters.results_adopted;
         self.report.recomputed = counters.recomputed;
         self.report.stolen = counters.stolen;
         self.report.retracted = counters.retracted;
@@ -309,7 +310,8 @@ impl World {
         }
         self.scheduler.validate_empty().map_err(|what| Broken::new("I10", what))?;
         for worker in self.workers.values().filter(|worker| worker.alive) {
-            let (number, values) = (worker.number, worker.values.len() + worker.on_disk.len());
+            let number = worker.number;
+            let values = worker.values.len() + worker.on_disk.len() + worker.kept.len();
             let known = worker.rules.task_count();
             if values + known > 0 {
                 let what = format!("worker {number} keeps {values} values and knows {known} tasks");

@@ -31,6 +31,7 @@ mod people;
 mod plan;
 mod processes;
 mod rng;
+mod sessions;
 mod sharing;
 mod shrink;
 mod worker;

@@ -97,6 +97,9 @@ impl World {
                 self.pause(number, FROZEN);
                 self.report.frozen += 1;
             }
+            Misfortune::LinkBreaks if self.rng.chance(60) && self.is_known(number) => {
+                self.break_session(number);
+            }
             Misfortune::LinkBreaks => self.break_link(number),
             Misfortune::LinkStalls(way, ms) => self.stall(number, way, in_ms(ms)),
             Misfortune::LinkSlows(us) => {
@@ -138,7 +141,11 @@ impl World {
         self.agenda.after_us(noticed_us, Happening::WorkerNotices(number));
     }
 
-    fn stall(&mut self, number: WorkerNo, way: Way, until: Nanos) {
+    fn is_known(&self, number: WorkerNo) -> bool {
+        self.scheduler.worker_address(number).is_some()
+    }
+
+    pub fn stall(&mut self, number: WorkerNo, way: Way, until: Nanos) {
         let longer = |slot: &mut Nanos| *slot = (*slot).max(until);
         if way != Way::ToWorker {
             longer(self.network.from_worker.entry(number).or_default());

@@ -16,6 +16,7 @@ use taskloom_proto::client::{
     RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
 };
 use taskloom_proto::policy::TaskPolicy;
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::{TaskOptions, Value};
 use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
 
@@ -343,10 +344,9 @@ impl World {
         worker: WorkerNo,
     ) -> Checked {
         let Some(record) = self.client(client) else { return Ok(()) };
-        let Some(value) = record.futures.get(&handle).map(|future| future.expected) else {
-            return Ok(());
-        };
-        if !self.store(worker, task, value)? {
+        let Some(future) = record.futures.get(&handle) else { return Ok(()) };
+        let (key, value) = (future.key.clone(), future.expected);
+        if !self.store(worker, Named { task, key, spec_hash: 0 }, value)? {
             self.give_up(client, &[handle]);
         }
         Ok(())

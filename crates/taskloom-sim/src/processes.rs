@@ -10,6 +10,7 @@ use taskloom_core::scheduler::Event;
 use taskloom_core::worker::{FetchOutcome, Interrupt};
 use taskloom_proto::actor::{ActorLife, ActorSnapshot};
 use taskloom_proto::client::Closing;
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, WorkerExited};
 use taskloom_proto::worker::{
     Heartbeat, RegisterWorker, RunDone, SchedulerToWorker, TaskDone, WorkerToScheduler,
@@ -50,12 +51,22 @@ impl World {
             #[cfg(feature = "planted")]
             self.settings.planted,
         );
-        let gpus = if name == 0 { 1.0 } else { 0.0 };
+        let register = self.registration(&worker);
+        self.workers.insert(number, worker);
+        self.from_worker(number, WorkerToScheduler::Register(register));
+        if self.heartbeats {
+            self.agenda.after_us(1, Happening::Heartbeat(number));
+        }
+    }
+
+    pub fn registration(&self, worker: &SimWorker) -> RegisterWorker {
+        let gpus = if worker.name == 0 { 1.0 } else { 0.0 };
         let resources = Amount::from_f64(gpus).filter(|amount| amount.0 > 0);
-        let register = RegisterWorker {
-            name: format!("worker-{name}"),
+        let memory = self.memory.limits.unwrap_or_default();
+        RegisterWorker {
+            name: format!("worker-{}", worker.name),
             address: worker.address(),
-            nthreads: nthreads as u32,
+            nthreads: worker.nthreads as u32,
             memory_limit: memory.limit_bytes,
             target_bytes: memory.target_bytes,
             pause_bytes: memory.pause_bytes,
@@ -65,11 +76,6 @@ impl World {
             pid: worker.pid,
             supervised: self.supervised,
             ..RegisterWorker::default()
-        };
-        self.workers.insert(number, worker);
-        self.from_worker(number, WorkerToScheduler::Register(register));
-        if self.heartbeats {
-            self.agenda.after_us(1, Happening::Heartbeat(number));
         }
     }
 
@@ -479,11 +485,11 @@ impl World {
     ///
     /// # Errors
     /// The worker breaks an invariant by it.
-    pub fn store(&mut self, number: WorkerNo, task: TaskId, value: u64) -> Checked<bool> {
+    pub fn store(&mut self, number: WorkerNo, named: Named, value: u64) -> Checked<bool> {
         const SIZE_BYTES: u64 = 1 << 13;
         let Some(worker) = self.alive(number) else { return Ok(false) };
-        worker.keep(task, value);
-        worker.rules.on_stored(task, SIZE_BYTES);
+        worker.keep(named.task, value);
+        worker.rules.on_stored(named, SIZE_BYTES);
         let effects = worker.effects();
         self.carry_out(number, effects)?;
         Ok(true)

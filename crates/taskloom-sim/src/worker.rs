@@ -49,6 +49,8 @@ pub struct SimWorker {
     /// Values in memory.
     pub values: BTreeMap<TaskId, u64>,
     pub on_disk: BTreeMap<TaskId, u64>,
+    /// Values of earlier sessions, by the number they were offered under.
+    pub kept: BTreeMap<u64, u64>,
     pub threads: BTreeMap<(TaskId, Attempt), Thread>,
     functions: BTreeSet<FunctionNo>,
     peers: BTreeSet<WorkerNo>,
@@ -114,6 +116,7 @@ impl SimWorker {
             }),
             values: BTreeMap::new(),
             on_disk: BTreeMap::new(),
+            kept: BTreeMap::new(),
             threads: BTreeMap::new(),
             functions: BTreeSet::new(),
             peers: BTreeSet::new(),
@@ -131,6 +134,26 @@ impl SimWorker {
 
     pub fn address(&self) -> String {
         format!("sim://{}", self.number)
+    }
+
+    /// Begins a new session under a new number.
+    ///
+    /// # Errors
+    /// A run of the old session still counts.
+    pub fn begin_session(&mut self, number: WorkerNo) -> Result<(), String> {
+        self.number = number;
+        self.tick_at = None;
+        // Results that were not sent belong to the old session.
+        self.outbox.clear();
+        self.functions.clear();
+        self.peers.clear();
+        self.rules.begin_session();
+        for (task, attempt) in std::mem::take(&mut self.threads).into_keys() {
+            if self.rules.on_finished(task, attempt, 1, 0) {
+                return Err(format!("a run of {task} from an old session counts in a new one"));
+            }
+        }
+        Ok(())
     }
 
     /// Applies a message. `Closed` means that the scheduler wants the process to end.
@@ -175,6 +198,8 @@ impl SimWorker {
                 return Ok(vec![Effect::Called { request: call.request }]);
             }
             SchedulerToWorker::Close(_) => return Ok(vec![Effect::Closed]),
+            SchedulerToWorker::Adopt(adopted) => self.rules.on_adopt(adopted),
+            SchedulerToWorker::Decline(numbers) => self.rules.on_decline(&numbers),
             SchedulerToWorker::Registered(_) | SchedulerToWorker::SnapshotKept(_) => {}
         }
         Ok(self.effects())
@@ -220,6 +245,19 @@ impl SimWorker {
                 Action::Spill { task, ticket } => effects.push(Effect::Write { task, ticket }),
                 Action::Unspill { task, ticket } => effects.push(Effect::Read { task, ticket }),
                 Action::TrimMemory => {}
+                Action::KeepValue { task, number } => {
+                    if let Some(value) = self.values.remove(&task) {
+                        self.kept.insert(number, value);
+                    }
+                }
+                Action::TakeKept { number, task } => {
+                    if let Some(value) = self.kept.remove(&number) {
+                        self.values.insert(task, value);
+                    }
+                }
+                Action::DropKept(number) => {
+                    self.kept.remove(&number);
+                }
                 Action::Abandoned { task, attempt } => {
                     if let Some(thread) = self.threads.get_mut(&(task, attempt)) {
                         thread.abandoned = true;

@@ -13,7 +13,6 @@ use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Scheduler};
-use taskloom_proto::ExitKind;
 use taskloom_proto::client::{ClientToScheduler, RegisterClient, Ticket};
 use taskloom_proto::supervisor::{RegisterSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::WorkerToScheduler;
@@ -87,6 +86,10 @@ pub struct Report {
     pub futures: u64,
     pub worker_deaths: u64,
     pub worker_pauses: u64,
+    /// Connections that broke and came back, and workers that came back after they were given up.
+    pub breaks: u64,
+    pub rejoined: u64,
+    pub results_adopted: u64,
     pub restarts: u64,
     pub scattered: u64,
     pub requests: u64,
@@ -125,6 +128,9 @@ impl Report {
         self.futures += other.futures;
         self.worker_deaths += other.worker_deaths;
         self.worker_pauses += other.worker_pauses;
+        self.breaks += other.breaks;
+        self.rejoined += other.rejoined;
+        self.results_adopted += other.results_adopted;
         self.restarts += other.restarts;
         self.scattered += other.scattered;
         self.requests += other.requests;
@@ -286,6 +292,8 @@ impl World {
             spread_bytes: 1000,
             worker_ttl_ns: if heartbeats { TTL_NS } else { 1_000_000 * Nanos::SECOND },
             exit_report_ns: 50 * Nanos::MILLISECOND,
+            grace_ns: crate::sessions::GRACE_NS,
+            settle_ns: 10 * Nanos::MILLISECOND,
             no_workers_timeout_ns: trouble.no_worker_ms.map(|ms| ms * Nanos::MILLISECOND),
             work_stealing: rng.chance(80),
             allowed_failures: [0, 1, 3, 3][rng.below(4) as usize],
@@ -576,10 +584,7 @@ impl World {
                 self.heartbeat(number);
                 Ok(())
             }
-            Happening::WorkerNotices(number) => {
-                self.kill(number, ExitKind::Requested);
-                Ok(())
-            }
+            Happening::WorkerNotices(number) => self.notice(number),
             Happening::Measures(name, more_bytes) => self.measure(name, more_bytes),
             Happening::DiskEnds(worker, task, ticket, end) => {
                 self.disk_ends(worker, task, ticket, end)
@@ -641,8 +646,10 @@ impl World {
                 Action::ToSupervisor(_, message) => {
                     self.send((5, 0), Happening::ToSupervisor(message));
                 }
-                Action::CloseWorker(number, why) => self.cut_off(number, &why)?,
-                Action::CloseClient(..) | Action::Stop => {}
+                Action::CloseWorker(number, why) | Action::CutWorker(number, why) => {
+                    self.cut_off(number, &why)?;
+                }
+                Action::CloseClient(..) | Action::CloseSupervisor(..) | Action::Stop => {}
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::planted::Fault;
 use super::task::{Kind, State, mark};
 use super::transitions::{DropReason, Interrupting, Step};
-use super::{Map, Scheduler, Set};
+use super::{Map, Party, Scheduler, Set};
 use std::sync::Arc;
 use taskloom_proto::Value;
 use taskloom_proto::client::{
@@ -69,6 +69,7 @@ impl Scheduler {
             ClientToScheduler::Unsubscribe(topics) => self.on_unsubscribe(client, &topics),
             ClientToScheduler::Settle(settle) => self.on_settle(client, &settle),
             ClientToScheduler::WatchActor(watch) => self.on_watch_actor(client, watch),
+            ClientToScheduler::Claim(claims) => self.on_claim(client, claims),
             ClientToScheduler::UnwatchActor(watch) => self.actors.unwatch(client, watch.number),
         }
     }
@@ -78,6 +79,7 @@ impl Scheduler {
             self.counters.stale_messages += 1;
             return;
         }
+        self.note_return(register.returns_from);
         let record = ClientRecord {
             name: register.name,
             is_strict: register.strict,
@@ -92,6 +94,7 @@ impl Scheduler {
 
     /// All that only this client wanted goes.
     pub(super) fn on_client_left(&mut self, client: ClientId) {
+        self.forget_absence(Party::Client(client));
         let Some(mut record) = self.clients.remove(&client) else { return };
         self.close_all_submissions(&mut record);
         let mut ids: Vec<TaskId> = record.handles.values().copied().collect();
@@ -143,6 +146,7 @@ impl Scheduler {
             }
         };
         self.bind(client, 0, desire.handle, index, true);
+        self.adopt_offers(index);
     }
 
     fn on_cancel(&mut self, client: ClientId, cancel: &Cancel) {

@@ -194,6 +194,8 @@ impl Scheduler {
             ("transitions", Value::from(counters.transitions)),
             ("illegal_transitions", Value::from(counters.illegal_transitions)),
             ("stale_messages", Value::from(counters.stale_messages)),
+            ("sessions_resumed", Value::from(counters.sessions_resumed)),
+            ("results_adopted", Value::from(counters.results_adopted)),
             ("tasks_submitted", Value::from(counters.tasks_submitted)),
             ("tasks_done", Value::from(counters.tasks_done)),
             ("tasks_erred", Value::from(counters.tasks_erred)),

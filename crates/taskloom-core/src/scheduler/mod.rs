@@ -6,7 +6,8 @@
 //!
 //! - `task`: the arena and the table of states; `transitions`: the rules between the states.
 //! - `submit`, `clients`, `deposits`: what clients say; `workers`, `suspects`: what workers do,
-//!   and their end.
+//!   and their end; `sessions`: those whose connection is broken; `offers`: what
+//!   outlives a session.
 //! - `attempts`, `interrupts`, `policies`: retries with pauses, runs beyond their limits.
 //! - `actors`: results that live on one worker; `scatter`: data that clients put there.
 //! - `placement`, `stealing`: which worker gets which task, and how much ahead; `standing`: who
@@ -23,6 +24,7 @@ mod attempts;
 mod clients;
 mod control;
 mod coordination;
+mod departures;
 mod deposits;
 mod dump;
 mod eligibility;
@@ -32,6 +34,7 @@ mod interrupts;
 mod journal;
 mod memory;
 mod naming;
+mod offers;
 mod outbox;
 mod placement;
 mod planted;
@@ -41,6 +44,7 @@ mod queue;
 mod replay;
 mod replicas;
 mod scatter;
+mod sessions;
 mod setups;
 mod spread;
 mod standing;
@@ -61,6 +65,7 @@ mod tests;
 pub use deposits::DepositTimes;
 #[cfg(feature = "planted")]
 use planted::Fault;
+pub use sessions::Party;
 pub use task::{State, TRANSITIONS, is_legal};
 
 use clients::ClientRecord;
@@ -93,6 +98,11 @@ pub struct Config {
     pub no_workers_timeout_ns: Option<u64>,
     /// How often workers report, in ms.
     pub heartbeat_ms: u32,
+    /// How long a session may be without a connection, in ns; 0: it ends with it.
+    pub grace_ns: u64,
+    /// How long placement waits, after a start, for workers of an earlier run to offer what they
+    /// hold, in ns; from the first who comes back on.
+    pub settle_ns: u64,
     /// Assumed speed of transfers between workers, in bytes per second.
     pub bandwidth: u64,
     /// Copies of results from this size on spread as a tree, in bytes.
@@ -128,6 +138,8 @@ impl Default for Config {
             worker_ttl_ns: 30 * Nanos::SECOND,
             no_workers_timeout_ns: None,
             heartbeat_ms: 1000,
+            grace_ns: 30 * Nanos::SECOND,
+            settle_ns: 2 * Nanos::SECOND,
             bandwidth: 500_000_000,
             // Smaller ones are cheaper to fetch than to wait for.
             spread_bytes: 1024 * 1024,
@@ -148,12 +160,31 @@ impl Default for Config {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    ClientMessage { client: ClientId, message: ClientToScheduler },
-    ClientLeft { client: ClientId },
-    WorkerMessage { worker: WorkerNo, message: WorkerToScheduler },
-    WorkerLeft { worker: WorkerNo },
-    SupervisorMessage { supervisor: ConnId, message: SupervisorToScheduler },
-    SupervisorLeft { supervisor: ConnId },
+    ClientMessage {
+        client: ClientId,
+        message: ClientToScheduler,
+    },
+    ClientLeft {
+        client: ClientId,
+    },
+    WorkerMessage {
+        worker: WorkerNo,
+        message: WorkerToScheduler,
+    },
+    WorkerLeft {
+        worker: WorkerNo,
+    },
+    SupervisorMessage {
+        supervisor: ConnId,
+        message: SupervisorToScheduler,
+    },
+    SupervisorLeft {
+        supervisor: ConnId,
+    },
+    /// The party's connection is broken. Its session waits for another one.
+    Away(Party),
+    /// The session goes on; nothing that was said is lost.
+    Back(Party),
 }
 
 /// What the shell shall do, in this order.
@@ -165,6 +196,10 @@ pub enum Action {
     /// Close the connection; the text is for the log.
     CloseWorker(WorkerNo, String),
     CloseClient(ClientId, String),
+    CloseSupervisor(ConnId, String),
+    /// End the session without a word: the worker is taken for dead, and should it live, it comes
+    /// back as a new one.
+    CutWorker(WorkerNo, String),
     /// End the scheduler.
     Stop,
 }
@@ -188,6 +223,10 @@ pub struct Counters {
     pub recomputed: u64,
     pub run_ahead: u64,
     pub workers_lost: u64,
+    /// Sessions that went on after their connection was broken.
+    pub sessions_resumed: u64,
+    /// Results of earlier sessions that were not made again.
+    pub results_adopted: u64,
     /// Processes that were replaced since a run in them did not end.
     pub processes_replaced: u64,
     /// Copies that a worker dropped for want of memory, since others had them.
@@ -207,6 +246,8 @@ pub struct Scheduler {
     clients: Map<ClientId, ClientRecord>,
     functions: FunctionTable,
     supervisors: Map<ConnId, String>,
+    absences: sessions::Absences,
+    offers: offers::Offers,
     suspects: Suspects,
     policies: policies::PolicyTable,
     delays: attempts::Delays,
@@ -257,13 +298,16 @@ impl Scheduler {
             config,
             epoch,
             now: Nanos::default(),
-            tasks: TaskTable::default(),
+            // Workers may still run tasks of an earlier run: its ids are no ids of this one.
+            tasks: TaskTable::from_generation((epoch >> 32) as u32),
             prefixes: PrefixTable::default(),
             classes: ClassTable::default(),
             workers: WorkerTable::default(),
             clients: Map::default(),
             functions: FunctionTable::default(),
             supervisors: Map::default(),
+            absences: sessions::Absences::default(),
+            offers: offers::Offers::default(),
             suspects: Suspects::default(),
             policies: policies::PolicyTable::default(),
             delays: attempts::Delays::default(),
@@ -329,9 +373,9 @@ impl Scheduler {
             Event::SupervisorMessage { supervisor, message } => {
                 self.on_supervisor_message(supervisor, message);
             }
-            Event::SupervisorLeft { supervisor } => {
-                self.supervisors.remove(&supervisor);
-            }
+            Event::SupervisorLeft { supervisor } => self.on_supervisor_left(supervisor),
+            Event::Away(party) => self.on_away(party),
+            Event::Back(party) => self.on_back(party),
         }
         self.run_steps();
     }
@@ -343,7 +387,7 @@ impl Scheduler {
         self.forgive_own_pause();
         self.on_deadlines();
         self.run_steps();
-        if self.placement_due {
+        if self.placement_due && !self.offers.is_settling() {
             self.placement_due = false;
             self.place();
         }
@@ -358,6 +402,8 @@ impl Scheduler {
     pub fn next_deadline(&self) -> Option<Nanos> {
         let deadlines = [
             self.next_worker_deadline(),
+            self.next_absence_deadline(),
+            self.offers.next_deadline(),
             self.suspects.next_deadline(),
             self.delays.next_deadline(),
             self.questions.next_deadline(),
@@ -383,10 +429,13 @@ impl Scheduler {
         for slot in slots {
             self.workers[slot].last_seen = self.now;
         }
+        self.absences.extend(self.now.after(self.config.grace_ns));
     }
 
     fn on_deadlines(&mut self) {
         self.lose_silent_workers();
+        self.end_absences();
+        self.end_offers();
         self.end_overdue_limbo();
         self.end_delays();
         self.fail_tasks_without_workers();

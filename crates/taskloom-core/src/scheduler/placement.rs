@@ -529,6 +529,7 @@ impl Scheduler {
             deps,
             body: task.body.clone(),
             limits: self.limits_of(index),
+            spec_hash: task.spec_hash,
         }
     }
 

@@ -64,9 +64,11 @@ pub enum Afterwards {
 
 /// Retiring workers that finish what they run before they close.
 #[derive(Debug)]
-struct Retiring {
-    number: WorkerNo,
-    afterwards: Afterwards,
+pub(super) struct Retiring {
+    pub(super) number: WorkerNo,
+    pub(super) afterwards: Afterwards,
+    /// It leaves by its own wish.
+    pub(super) asked_itself: bool,
     /// Copies of what only it holds are on their way.
     evacuation: Option<u64>,
     /// How often that was tried; what could not be copied is made again where it is needed.
@@ -78,7 +80,7 @@ struct Retiring {
 pub struct OpenQuestions {
     runs: Vec<OpenRun>,
     waits: Vec<OpenWait>,
-    retiring: Vec<Retiring>,
+    pub(super) retiring: Vec<Retiring>,
     last_run: u64,
 }
 
@@ -258,7 +260,8 @@ impl Scheduler {
         let worker = &mut self.workers[slot];
         worker.end_expected = true;
         let number = worker.number;
-        let retiring = Retiring { number, afterwards, evacuation: None, rounds: 0 };
+        let retiring =
+            Retiring { number, afterwards, asked_itself: false, evacuation: None, rounds: 0 };
         self.questions.retiring.push(retiring);
         self.stop_using(slot);
     }
@@ -365,6 +368,10 @@ impl Scheduler {
             let name = worker.info.name.clone();
             let closing = Closing { reason: "the worker was retired".into() };
             self.outbox.send_worker(worker, SchedulerToWorker::Close(closing));
+            if retiring.asked_itself {
+                // Its process ends by itself, and a signal would hurry it.
+                continue;
+            }
             let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
             supervisors.sort_unstable();
             for supervisor in supervisors {

@@ -292,6 +292,7 @@ impl Scheduler {
             }
         };
         self.bind(client, submission, handle, index, is_wanted);
+        self.adopt_offers(index);
     }
 
     fn find_or_make(&mut self, spec: &TaskSpec) -> Found {

@@ -101,6 +101,7 @@ impl Scheduler {
                 self.supervisors.insert(supervisor, register.name);
             }
             SupervisorToScheduler::WorkerExited(report) => self.on_worker_exited(report),
+            SupervisorToScheduler::Stopping(names) => self.on_stopping(&names),
         }
     }
 

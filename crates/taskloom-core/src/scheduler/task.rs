@@ -297,11 +297,19 @@ impl std::ops::IndexMut<usize> for Slots {
 pub struct TaskTable {
     slots: Slots,
     free: Vec<u32>,
+    /// Of a slot's first task.
+    generation: u32,
     by_key: HashTable<u32>,
     hasher: FixedState,
 }
 
 impl TaskTable {
+    /// A table whose ids begin at this generation.
+    #[must_use]
+    pub fn from_generation(generation: u32) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
     fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key.as_bytes());
@@ -332,7 +340,7 @@ impl TaskTable {
     pub fn insert(&mut self, key: Key) -> u32 {
         let hash = self.hash(&key);
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(TaskRecord::empty(0));
+            self.slots.push(TaskRecord::empty(self.generation));
             (self.slots.len - 1) as u32
         });
         let slot = &mut self.slots[index as usize];

@@ -224,6 +224,20 @@ impl Scheduler {
         self.set_state(index, State::Memory);
         self.add_replica(index, holder, size_bytes);
         self.keep_inline(index, value);
+        self.announce_result(index);
+    }
+
+    /// waiting → memory, in the scheduler alone.
+    pub(super) fn finish_inline(&mut self, index: u32, value: SmallBytes) {
+        self.detach(index, false);
+        self.set_state(index, State::Memory);
+        self.inline_bytes += value.len() as u64;
+        self.tasks[index].size_bytes = value.len() as u64;
+        self.tasks[index].value = Some(value);
+        self.announce_result(index);
+    }
+
+    fn announce_result(&mut self, index: u32) {
         if !self.keeps_inputs(index) {
             self.let_go_of_inputs(index);
         }

@@ -27,6 +27,8 @@ impl Scheduler {
         self.validate_functions()?;
         self.validate_memory()?;
         self.validate_setups()?;
+        self.validate_absences()?;
+        self.validate_offers()?;
         self.validate_replication()?;
         self.events.validate()?;
         if self.events.subscribers().any(|client| !self.clients.contains_key(&client)) {

@@ -58,6 +58,8 @@ pub struct WorkerRecord {
     pub paused: Option<String>,
     /// Something waits until it has more memory.
     pub holds_back: bool,
+    /// Its connection is broken: it keeps what it has.
+    pub away: bool,
     /// Whether its end was asked for: then nothing that ran there is to blame.
     pub end_expected: bool,
     /// Where it stands among those that look for work.
@@ -96,6 +98,7 @@ impl WorkerRecord {
             preparing: false,
             paused: None,
             holds_back: false,
+            away: false,
             end_expected: false,
             place: Place::default(),
             is_victim: false,
@@ -115,12 +118,13 @@ impl WorkerRecord {
     }
 
     pub fn takes_work(&self) -> bool {
-        !self.reserved && !self.leaving && !self.preparing && self.paused.is_none()
+        let is_paused = self.paused.is_some() || self.away;
+        !self.reserved && !self.leaving && !self.preparing && !is_paused
     }
 
     /// Whether results may be put there.
     pub fn takes_copies(&self) -> bool {
-        !self.leaving && self.paused.is_none()
+        !self.leaving && !self.away && self.paused.is_none()
     }
 
     /// Whether a user's word for a worker means this one.

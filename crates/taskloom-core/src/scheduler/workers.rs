@@ -5,7 +5,7 @@ use super::standing::Standing;
 use super::task::{Kind, State, mark};
 use super::transitions::Step;
 use super::worker_table::{Executing, WorkerRecord, WorkerSlot};
-use super::{Action, Scheduler};
+use super::{Action, Party, Scheduler};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
@@ -18,7 +18,7 @@ use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
 
 /// What a worker reports is cut to these, so that sums over many reports do not overflow.
 const MAX_THREADS: u32 = 1 << 16;
-const MAX_SIZE_BYTES: u64 = 1 << 42;
+pub(super) const MAX_SIZE_BYTES: u64 = 1 << 42;
 const MAX_DURATION_NS: u64 = 1 << 52;
 
 impl Scheduler {
@@ -84,6 +84,8 @@ impl Scheduler {
             WorkerToScheduler::Memory(news) => self.on_memory_state(slot, news),
             WorkerToScheduler::Lost(tasks) => self.on_lost(slot, &tasks),
             WorkerToScheduler::Spare(tasks) => self.on_spare(slot, &tasks),
+            WorkerToScheduler::Leave(_) => self.on_wish_to_leave(slot),
+            WorkerToScheduler::Offer(offered) => self.on_offer(slot, offered),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
                 self.stop_using(slot);
@@ -92,6 +94,7 @@ impl Scheduler {
     }
 
     fn on_worker_joined(&mut self, number: WorkerNo, info: RegisterWorker) {
+        self.replace_absent(&info.name);
         let is_double =
             self.workers.slot(number).is_some() || self.workers.named(&info.name).is_some();
         if is_double {
@@ -104,6 +107,7 @@ impl Scheduler {
             self.outbox.push(Action::CloseWorker(number, reason));
             return;
         }
+        self.note_return(info.returns_from);
         let nthreads = info.nthreads.clamp(1, MAX_THREADS);
         let info = RegisterWorker { nthreads, ..info };
         let mut worker = WorkerRecord::new(number, info, self.now);
@@ -116,6 +120,16 @@ impl Scheduler {
         self.mark_spare(slot);
         self.announce_worker("add-worker", slot);
         self.place_waiting_scatters();
+    }
+
+    /// A worker of this name whose connection is broken has ended, or begins anew.
+    fn replace_absent(&mut self, name: &str) {
+        let is_it =
+            |slot: &WorkerSlot| self.workers[*slot].away && self.workers[*slot].info.name == name;
+        let Some(slot) = self.workers.slots().find(is_it) else { return };
+        let number = self.workers[slot].number;
+        self.lose_worker(slot);
+        self.outbox.push(Action::CutWorker(number, "another one took its name".into()));
     }
 
     /// Many workers report less often, so that the scheduler hears about 200 reports a second.
@@ -304,6 +318,7 @@ impl Scheduler {
     }
 
     pub(super) fn on_worker_left(&mut self, number: WorkerNo) {
+        self.forget_absence(Party::Worker(number));
         if let Some(slot) = self.workers.slot(number) {
             self.lose_worker(slot);
         }
@@ -348,6 +363,9 @@ impl Scheduler {
         self.victims.retain(|other| *other != slot);
         self.overfull.retain(|other| *other != slot);
         self.functions.lose_holder(&self.workers[slot].functions, slot);
+        let number = self.workers[slot].number;
+        self.forget_absence(Party::Worker(number));
+        self.forget_offers_of(number);
         self.workers.remove(slot);
         self.run_steps();
     }
@@ -366,17 +384,18 @@ impl Scheduler {
         }
         for slot in self.workers.slots().collect::<Vec<_>>() {
             let worker = &self.workers[slot];
-            if self.now.since(worker.last_seen) < self.config.worker_ttl_ns {
+            if worker.away || self.now.since(worker.last_seen) < self.config.worker_ttl_ns {
                 continue;
             }
             let number = worker.number;
             let silent_s = self.now.since(worker.last_seen) / Nanos::SECOND;
             self.lose_worker(slot);
             let reason = format!("nothing was heard from it for {silent_s} s");
-            self.outbox.push(Action::CloseWorker(number, reason));
+            self.outbox.push(Action::CutWorker(number, reason));
         }
         // Who is heard of meanwhile only moves it later, and so does who joins: found anew then.
-        let seen = self.workers.iter().map(|worker| worker.last_seen).min();
+        let here = self.workers.iter().filter(|worker| !worker.away);
+        let seen = here.map(|worker| worker.last_seen).min();
         self.silence_at = seen.unwrap_or(self.now).after(self.config.worker_ttl_ns);
     }
 

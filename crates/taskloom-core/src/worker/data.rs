@@ -2,8 +2,10 @@
 
 use super::memory::Place;
 use super::planted::Fault;
+use super::rejoin::Name;
 use super::{Action, Worker};
 use taskloom_proto::SmallBytes;
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::TaskId;
 
@@ -85,10 +87,12 @@ impl Worker {
     }
 
     /// A client put a value here.
-    pub fn on_stored(&mut self, task: TaskId, size_bytes: u64) {
+    pub fn on_stored(&mut self, value: Named, size_bytes: u64) {
+        let Named { task, key, spec_hash } = value;
         self.finish_unstarted(task, size_bytes);
         self.value_is_here(task, size_bytes, true);
         self.note_remaking(task, Remaking::IMPOSSIBLE);
+        self.set_name(task, Name { key, spec_hash });
         self.send(WorkerToScheduler::Stored(vec![(task, size_bytes)]));
     }
 

@@ -130,6 +130,12 @@ impl Memory {
         self.spilled > 0
     }
 
+    /// Numbers of an earlier session's transfers do not come again.
+    pub(super) fn go_on_from(&mut self, old: &Self) {
+        self.last_ticket = old.last_ticket;
+        self.clock = old.clock;
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.paused.is_some()
     }

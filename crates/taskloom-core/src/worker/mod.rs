@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod memory;
 mod planted;
+mod rejoin;
 mod runs;
 mod validate;
 
@@ -62,6 +63,17 @@ pub enum Action {
     },
     /// The value is of no use any more.
     DropValue(TaskId),
+    /// The value is offered under a number: its task's id means nothing any more.
+    KeepValue {
+        task: TaskId,
+        number: u64,
+    },
+    /// The kept value is this task's from now on.
+    TakeKept {
+        number: u64,
+        task: TaskId,
+    },
+    DropKept(u64),
     /// Nobody wants this run's outcome any more, and a thread or the event loop is still in it.
     Abandoned {
         task: TaskId,
@@ -165,6 +177,7 @@ pub struct Worker {
     fetch_deadline: Option<Nanos>,
     limits: limits::Limits,
     memory: memory::Memory,
+    kept: rejoin::Kept,
     last_serial: u64,
     managed_bytes: u64,
     actions: Vec<Action>,
@@ -177,6 +190,9 @@ struct LocalTask {
     run: Option<runs::Run>,
     data: Option<data::Data>,
     fetch: Option<Box<fetch::FetchState>>,
+    /// What the value is, or will be, across sessions; not of copies that were fetched, and not of
+    /// actors.
+    name: Option<rejoin::Name>,
     /// Runs here that have not started and need this task's result. A run counts once per use.
     users: u32,
     /// The scheduler wants a copy here; counts as one of `users` until it is there.
@@ -223,6 +239,7 @@ impl Worker {
             fetch_deadline: None,
             limits: limits::Limits::default(),
             memory: memory::Memory::new(config.memory),
+            kept: rejoin::Kept::default(),
             last_serial: 0,
             managed_bytes: 0,
             actions: Vec::new(),

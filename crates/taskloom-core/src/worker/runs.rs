@@ -137,6 +137,11 @@ impl Worker {
     fn add_run(&mut self, compute: ComputeTask, late: &mut Vec<LateDeps>) {
         self.last_serial += 1;
         let (serial, task) = (self.last_serial, compute.task);
+        // What names other results or things of its worker means nothing in another session.
+        const BOUND: u8 = TaskSpec::ACTOR | TaskSpec::LOCAL | TaskSpec::KEEPS_INPUTS;
+        let is_bound = compute.flags & BOUND != 0;
+        let (key, spec_hash) = (compute.key.clone(), compute.spec_hash);
+        let name = (!is_bound).then_some(super::rejoin::Name { key, spec_hash });
         let call = Box::new(Call {
             flags: compute.flags,
             priority: compute.priority,
@@ -157,7 +162,9 @@ impl Worker {
             RunState::Waiting(1)
         };
         let run = Run { serial, attempt: compute.attempt, state, call: Some(call) };
-        self.tasks.entry(task).or_default().run = Some(run);
+        let local = self.tasks.entry(task).or_default();
+        local.run = Some(run);
+        local.name = name;
     }
 
     pub(super) fn queue_of(&mut self, flags: u8) -> &mut ReadyQueue {

@@ -9,7 +9,7 @@ impl Worker {
     /// Checks the invariants; the error names the first that is broken.
     pub fn validate(&self) -> Result<(), String> {
         let users = self.count_users();
-        let mut managed = 0;
+        let mut managed = self.kept_bytes();
         let mut ready = 0;
         for (task, local) in &self.tasks {
             let fail = |what: &str| Err(format!("task {task}: {what}: {local:?}"));

@@ -30,13 +30,14 @@ impl Protocol<Echo> for EchoProtocol {
         echo: &mut Echo,
         channel: &Arc<Channel>,
         role: Role,
-    ) -> Result<(), String> {
+        _: Option<Resume>,
+    ) -> Result<Welcome, String> {
         if role == Role::Supervisor {
             return Err("no supervisors here".into());
         }
         self.0 = Some(channel.clone());
         let _ = echo.told.send("open".into());
-        Ok(())
+        Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, _: &mut Echo, frame: Frame) -> Result<(), String> {

@@ -4,6 +4,7 @@
 use super::lower::{Lowered, Lowering, Session};
 use super::nodes::{Collector, Input, Node, Nodes};
 use crate::client::{CoreClient, FUNCTIONS};
+use crate::ending::{Inside, detached};
 use crate::future::{CoreFuture, client_token};
 use crate::keys::{decode_key, encode_key};
 use crate::waiting::current_task;
@@ -112,6 +113,7 @@ pub fn submit_graph<'py>(
     submission: GraphSubmission<'_, 'py>,
 ) -> PyResult<Submitted> {
     let py = core.py();
+    let _inside = Inside::enter(py);
     let client = &core.get().client;
     // Entries that the graph uses stay alive until it is sent.
     let held: RefCell<HashMap<Handle, Held>> = RefCell::default();
@@ -257,7 +259,7 @@ impl<'a> Sender<'a> {
                 self.send_piece(&lowering.session, &submission.options, is_last);
                 py.check_signals()?;
                 let client = self.client;
-                py.detach(|| client.wait_for_room());
+                detached(py, || client.wait_for_room());
             }
         }
         Ok(())

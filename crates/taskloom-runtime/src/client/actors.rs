@@ -174,6 +174,18 @@ impl Client {
         }
     }
 
+    /// The scheduler does not know the actors of earlier sessions.
+    pub(super) fn lose_actors(&self, reason: &str) {
+        let links: Vec<_> =
+            self.actors.lock().by_number.values().filter_map(Weak::upgrade).collect();
+        for link in links {
+            let message = format!("the actor {} is lost: {reason}. Submit it again", link.key);
+            let error = Some(Box::new(link.error(message)));
+            let (number, state) = (link.number, ActorNews::GONE);
+            link.on_news(ActorNews { number, state, error, ..ActorNews::default() });
+        }
+    }
+
     /// The client is closed: no call will be answered.
     pub(super) fn fail_actor_calls(&self, reason: &str) {
         let links: Vec<_> = {

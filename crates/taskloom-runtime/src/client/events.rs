@@ -3,7 +3,7 @@
 use super::{Client, Mailbox};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use taskloom_proto::client::ClientToScheduler;
 use taskloom_proto::control::{EventNews, LogEvent};
@@ -15,6 +15,7 @@ const MAX_WAITING: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct EventInbox {
     state: Mutex<State>,
+    topics: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +27,11 @@ struct State {
 }
 
 impl EventInbox {
+    /// What the client has subscribed to.
+    pub(super) fn topics(&self) -> Vec<String> {
+        self.topics.lock().iter().cloned().collect()
+    }
+
     /// Without a listener, nobody will ever take it.
     pub(super) fn add(&self, news: EventNews) {
         let mut state = self.state.lock();
@@ -61,10 +67,12 @@ impl Client {
     }
 
     pub fn subscribe(&self, topics: Vec<String>) {
+        self.events.topics.lock().extend(topics.iter().cloned());
         self.tell(ClientToScheduler::Subscribe(topics));
     }
 
     pub fn unsubscribe(&self, topics: Vec<String>) {
+        self.events.topics.lock().retain(|topic| !topics.contains(topic));
         self.tell(ClientToScheduler::Unsubscribe(topics));
     }
 }

@@ -4,7 +4,7 @@ use super::entry::{Cancellation, Entry, Outcome};
 use super::table::Table;
 use super::wait::Wait;
 use super::{Client, Notice};
-use crate::link::Sink;
+use crate::link::{NewSession, Sink};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use taskloom_proto::client::{KeyReady, Reply, SchedulerToClient};
@@ -40,6 +40,7 @@ impl Sink<SchedulerToClient> for Inbox {
                     message => apply(&client, &mut table, message, &mut fired),
                 }
             }
+            table.drop_ended_lineage();
         }
         news.into_iter().for_each(|actor| client.on_actor_news(actor));
         for (wait, failed) in fired.drain(..) {
@@ -51,6 +52,10 @@ impl Sink<SchedulerToClient> for Inbox {
         if let Some(client) = self.client.upgrade() {
             client.fail_all(reason);
         }
+    }
+
+    fn on_new_session(&self, session: &NewSession<'_>) -> bool {
+        self.client.upgrade().is_some_and(|client| client.begin_session(session))
     }
 }
 

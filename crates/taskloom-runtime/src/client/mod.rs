@@ -6,6 +6,7 @@
 //! - [`Submission`]: the only way to give the scheduler work.
 //! - [`Gather`], [`Scatter`]: values from and to workers.
 //! - [`ActorLink`]: calls of an actor.
+//! - [`lineage`], [`rejoin`]: what is left when the session with the scheduler ends.
 
 mod actors;
 mod coordination;
@@ -13,6 +14,8 @@ mod entry;
 mod events;
 mod gather;
 mod inbox;
+mod lineage;
+mod rejoin;
 mod scatter;
 mod submission;
 mod table;
@@ -127,6 +130,8 @@ pub struct Client {
     strict: bool,
     /// Which run of which scheduler it is connected to; 0 before.
     epoch: AtomicU64,
+    /// As what it has joined.
+    registration: OnceLock<RegisterClient>,
 }
 
 impl std::fmt::Debug for Client {
@@ -153,6 +158,7 @@ impl Client {
             io: io.clone(),
             strict: config.strict,
             epoch: AtomicU64::new(0),
+            registration: OnceLock::new(),
         })
     }
 
@@ -162,7 +168,9 @@ impl Client {
             name: config.name.clone(),
             strict: config.strict,
             worker: config.worker.clone(),
+            returns_from: 0,
         };
+        self.registration.get_or_init(|| register.clone());
         link.send(ClientToScheduler::Register(register));
         link.flush();
         // `set` fails only when it is called twice.
@@ -178,6 +186,7 @@ impl Client {
     ) -> Result<Arc<Self>, ConnectError> {
         let client = Self::prepare(config, io);
         let sink: Arc<dyn Sink<SchedulerToClient>> = Arc::new(Inbox::new(&client));
+        client.table.lock().keep_lineage();
         let opened = io.connect::<ClientToScheduler>(address, &config.token, sink, options)?;
         client.join(config, opened.link, opened.epoch);
         Ok(client)

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use taskloom_proto::Value;
 use taskloom_proto::client::{ClientToScheduler, PlanScatter, Question, Request};
 use taskloom_proto::control::{ControlQuestion, Replicate};
+use taskloom_proto::rejoin::Named;
 use taskloom_types::{Key, TaskId};
 
 /// One value to scatter.
 #[derive(Debug, Clone)]
 pub struct ScatterItem {
     pub key: Key,
-    pub spec_hash: u64,
     pub size_bytes: u64,
     /// The encoded value.
     pub segments: Vec<Bytes>,
@@ -63,7 +63,7 @@ impl Scatter {
                 held.push(live);
                 continue;
             }
-            let new = submission.add(item.key.clone(), item.spec_hash);
+            let new = submission.add(item.key.clone(), 0);
             planned.push((new.entry().handle, item.key.clone(), item.size_bytes));
             held.push(new);
             to_send.push(Some(item));
@@ -183,7 +183,8 @@ impl Scatter {
                 }
                 wait.count_down(failed);
             });
-            self.client.data.put(&address, task, item.size_bytes, item.segments, on_reply);
+            let value = Named { task, key: item.key, spec_hash: 0 };
+            self.client.data.put(&address, value, item.size_bytes, item.segments, on_reply);
         }
         Ok(())
     }

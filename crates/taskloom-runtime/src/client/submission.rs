@@ -129,37 +129,40 @@ impl<'a> Submission<'a> {
     pub fn register(&mut self, function: &FunctionSpec) {
         let (is_new, forgotten) = self.table.learn_function(function.id);
         if let Some(id) = forgotten {
+            self.table.forget_function(id);
             self.client.send(ClientToScheduler::ForgetFunctions(Functions { ids: vec![id] }));
         }
         if is_new {
-            self.client.send(ClientToScheduler::RegisterFunction(RegisterFunction {
-                id: function.id,
-                name: function.name.clone(),
-                payload: function.payload.clone(),
-            }));
+            self.register_once(function);
         }
     }
 
     /// Tells the scheduler of something that only the next piece uses: see
     /// [`Submission::forget`].
     pub fn register_once(&mut self, function: &FunctionSpec) {
-        self.client.send(ClientToScheduler::RegisterFunction(RegisterFunction {
-            id: function.id,
-            name: function.name.clone(),
-            payload: function.payload.clone(),
-        }));
+        let FunctionSpec { id, name, payload, .. } = function.clone();
+        let register = RegisterFunction { id, name, payload };
+        self.table.keep_function(&register);
+        self.client.send(ClientToScheduler::RegisterFunction(register));
     }
 
     /// After the piece: the scheduler keeps these as long as tasks use them.
     pub fn forget(&mut self, functions: Vec<FunctionId>) {
         if !functions.is_empty() {
+            functions.iter().for_each(|id| self.table.forget_function(*id));
             self.client.send(ClientToScheduler::ForgetFunctions(Functions { ids: functions }));
         }
     }
 
     /// Queues a piece of a submission. What it refers to was registered and added before.
     pub fn send(&mut self, batch: SubmitBatch) {
-        self.client.send(ClientToScheduler::Submit(batch));
+        let Some(link) = self.client.link.get() else { return };
+        let Some(noted) = self.table.note(&batch) else {
+            return link.send(ClientToScheduler::Submit(batch));
+        };
+        if let Some(frame) = link.send_kept(ClientToScheduler::Submit(batch)) {
+            self.table.keep(noted, frame);
+        }
     }
 
     /// Queues any other message in order.

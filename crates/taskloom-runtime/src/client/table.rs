@@ -2,11 +2,14 @@
 
 use super::PendingAnswer;
 use super::entry::Entry;
+use super::lineage::{Lineage, Noted};
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use taskloom_proto::client::{RegisterFunction, SubmitBatch};
 use taskloom_types::{FunctionId, Handle, Key, WorkerNo};
 
 pub(super) type Map<K, V> = HashMap<K, V, FixedState>;
@@ -26,6 +29,8 @@ pub(super) struct Table {
     functions: Map<FunctionId, ()>,
     /// In the order of registration.
     function_order: VecDeque<FunctionId>,
+    /// `None`: the scheduler cannot outlive this client, or the other way round.
+    lineage: Option<Lineage>,
 }
 
 impl Table {
@@ -93,9 +98,58 @@ impl Table {
         self.by_handle.values()
     }
 
+    // What is submitted again to another run of the scheduler.
+
+    pub(super) fn keep_lineage(&mut self) {
+        self.lineage.get_or_insert_default();
+    }
+
+    pub(super) fn lineage(&self) -> Option<&Lineage> {
+        self.lineage.as_ref()
+    }
+
+    pub(super) fn note(&self, batch: &SubmitBatch) -> Option<Noted> {
+        self.lineage.is_some().then(|| Noted::new(batch, self))
+    }
+
+    pub(super) fn keep(&mut self, noted: Noted, frame: Bytes) {
+        if let Some(lineage) = &mut self.lineage {
+            lineage.keep(noted, frame);
+        }
+    }
+
+    pub(super) fn keep_function(&mut self, function: &RegisterFunction) {
+        if let Some(lineage) = &mut self.lineage {
+            lineage.keep_function(function.clone());
+        }
+    }
+
+    pub(super) fn forget_function(&mut self, id: FunctionId) {
+        if let Some(lineage) = &mut self.lineage {
+            lineage.forget_function(id);
+        }
+    }
+
+    /// Something may have ended.
+    pub(super) fn drop_ended_lineage(&mut self) {
+        if let Some(mut lineage) = self.lineage.take() {
+            lineage.drop_ended(self);
+            self.lineage = Some(lineage);
+        }
+    }
+
+    pub(super) fn forget_peers(&mut self) {
+        self.peers.clear();
+    }
+
+    pub(super) fn take_questions(&mut self) -> Vec<Arc<PendingAnswer>> {
+        self.questions.drain().map(|(_, question)| question).collect()
+    }
+
     /// Empties the table: all entries and questions.
     pub(super) fn drain(&mut self) -> (Vec<Arc<Entry>>, Vec<Arc<PendingAnswer>>) {
         self.by_key.clear();
+        self.lineage = None;
         let entries = self.by_handle.drain().map(|(_, entry)| entry).collect();
         (entries, self.questions.drain().map(|(_, question)| question).collect())
     }

@@ -26,6 +26,8 @@ use taskloom_proto::actor::ActorReply;
 use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
+use taskloom_proto::rejoin::Named;
+use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::shards::ShardsReply;
 use taskloom_proto::transfer::EndTransfer;
 use taskloom_types::TaskId;
@@ -159,12 +161,12 @@ impl DataClient {
     pub fn put(
         &self,
         address: &str,
-        task: TaskId,
+        value: Named,
         size_bytes: u64,
         segments: Vec<Bytes>,
         on_reply: PutCallback,
     ) {
-        let put = PendingPut { task, size_bytes, segments, in_frame: false, on_reply };
+        let put = PendingPut { value, size_bytes, segments, in_frame: false, on_reply };
         self.ask(address, Pending::Put(put));
     }
 
@@ -618,7 +620,7 @@ pub(super) struct PendingFetch {
 }
 
 pub(super) struct PendingPut {
-    task: TaskId,
+    value: Named,
     size_bytes: u64,
     segments: Vec<Bytes>,
     /// The peer cannot map shared memory.
@@ -667,7 +669,7 @@ impl PendingPut {
         let mut parcel = Parcel::pack(self.segments.clone(), abilities);
         let message = PeerMessage::Put(Put {
             request,
-            task: self.task,
+            value: self.value.clone(),
             size_bytes: self.size_bytes,
             segments: std::mem::take(&mut parcel.lengths),
             layout: parcel.layout.take(),
@@ -749,8 +751,14 @@ impl Asking {
 }
 
 impl Protocol<Io> for Asking {
-    fn on_open(&mut self, _: &mut Io, _: &Arc<Channel>, _: Role) -> Result<(), String> {
-        Ok(())
+    fn on_open(
+        &mut self,
+        _: &mut Io,
+        _: &Arc<Channel>,
+        _: Role,
+        _: Option<Resume>,
+    ) -> Result<Welcome, String> {
+        Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {

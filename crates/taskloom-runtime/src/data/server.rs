@@ -21,6 +21,8 @@ use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_proto::frame::{Frame, write_frame};
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, FetchItem, FetchReply, PeerMessage, Put, PutReply};
+use taskloom_proto::rejoin::Named;
+use taskloom_proto::session::{Resume, Welcome};
 use taskloom_types::TaskId;
 
 /// Bytes of values in one reply, unless a single value is larger: the asker sees progress, and
@@ -32,7 +34,7 @@ const REPLY_BYTES: u64 = 64 * 1024 * 1024;
 pub trait DataStore: Send + Sync {
     fn fetch(&self, tasks: Vec<TaskId>, reply: FetchReplier);
     /// Takes a scattered value of `size_bytes` as estimated by its sender.
-    fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier);
+    fn put(&self, value: Named, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier);
     /// Calls an actor that lives here. Those that come over one connection begin in its order.
     fn call(&self, actor: ActorLife, request: ActorRequest, reply: CallReplier);
 }
@@ -284,7 +286,7 @@ impl Serving {
         let reply = PutReplier { channel: channel.clone(), request: put.request, answered: false };
         match unpack(&put.segments, put.layout.as_ref(), &mut data, &mut self.files) {
             Ok(segments) if data.is_empty() => {
-                self.store.put(put.task, put.size_bytes, segments, reply);
+                self.store.put(put.value, put.size_bytes, segments, reply);
                 Ok(())
             }
             Ok(_) => Err("a value's segments do not match its data".into()),
@@ -308,13 +310,19 @@ impl Serving {
 }
 
 impl Protocol<Io> for Serving {
-    fn on_open(&mut self, _: &mut Io, channel: &Arc<Channel>, role: Role) -> Result<(), String> {
+    fn on_open(
+        &mut self,
+        _: &mut Io,
+        channel: &Arc<Channel>,
+        role: Role,
+        _: Option<Resume>,
+    ) -> Result<Welcome, String> {
         if role != Role::Peer {
             return Err("this is a worker; connect to its scheduler".into());
         }
         self.transfers.connect(connection_of(channel));
         self.channel = Some(channel.clone());
-        Ok(())
+        Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {

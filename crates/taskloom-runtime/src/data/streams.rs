@@ -13,6 +13,7 @@ use taskloom_net::{Channel, Framed, Protocol};
 use taskloom_proto::frame::{Frame, Landing};
 use taskloom_proto::handshake::Role;
 use taskloom_proto::peer::PeerMessage;
+use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::transfer::RangeReply;
 
 use crate::io::Io;
@@ -303,8 +304,14 @@ impl Receiving {
 }
 
 impl Protocol<Io> for Receiving {
-    fn on_open(&mut self, _: &mut Io, _: &Arc<Channel>, _: Role) -> Result<(), String> {
-        Ok(())
+    fn on_open(
+        &mut self,
+        _: &mut Io,
+        _: &Arc<Channel>,
+        _: Role,
+        _: Option<Resume>,
+    ) -> Result<Welcome, String> {
+        Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {

@@ -16,6 +16,7 @@ use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_proto::frame::write_frame;
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{Fetch, PeerMessage};
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::shards::ShardPiece;
 use taskloom_types::{Key, TaskId};
 
@@ -45,7 +46,8 @@ impl DataStore for Store {
         reply.reply(tasks.into_iter().map(item).collect());
     }
 
-    fn put(&self, task: TaskId, _: u64, segments: Vec<Bytes>, reply: PutReplier) {
+    fn put(&self, value: Named, _: u64, segments: Vec<Bytes>, reply: PutReplier) {
+        let task = value.task;
         if task == id(13) {
             return reply.reply(Err("unlucky".into()));
         }
@@ -100,7 +102,8 @@ impl Plane {
     fn put(&self, task: TaskId, segments: Vec<Bytes>) -> Result<(), FetchError> {
         let (sender, receiver) = channel();
         let done = Box::new(move |result| sender.send(result).unwrap());
-        self.client.put(&self.server.address(), task, 1, segments, done);
+        let value = Named { task, ..Named::default() };
+        self.client.put(&self.server.address(), value, 1, segments, done);
         receiver.recv().unwrap()
     }
 

@@ -2,18 +2,22 @@
 
 use super::STOPPED;
 use super::local::{Letter, Mail};
+use super::sessions::number_of;
 use crate::link::Sink;
 use crate::message::Message;
 use hashbrown::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use taskloom_core::scheduler::{Action, Event, Scheduler};
+use taskloom_core::scheduler::{Action, Event, Party as Member, Scheduler};
 use taskloom_net::event_loop::Next;
-use taskloom_net::{Channel, Control, EventLoop, Owner, Protocol, log};
+use taskloom_net::framed::Bounds;
+use taskloom_net::token::random_u64;
+use taskloom_net::{Channel, Control, EventLoop, OutQueue, Owner, Protocol, log};
 use taskloom_proto::client::{ClientToScheduler, Closing, SchedulerToClient};
 use taskloom_proto::frame::Frame;
 use taskloom_proto::handshake::Role;
+use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::{SchedulerToWorker, WorkerToScheduler};
 use taskloom_types::{ClientId, ConnId, Nanos, WorkerNo};
@@ -23,15 +27,19 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The scheduler's loop owns this.
 pub struct Server {
-    core: Scheduler,
+    pub(super) core: Scheduler,
     mail: Arc<Mail>,
     /// Swapped with the letter box, to keep both allocations.
     letters: Vec<Letter>,
-    parties: HashMap<u32, Party>,
+    pub(super) parties: HashMap<u32, Party>,
     /// Parties with unsent messages.
     dirty: Vec<u32>,
     /// Connections to give up if their last messages do not leave soon.
     closing: Vec<Arc<Channel>>,
+    /// Workers whose connections broke, to look whether their processes still are.
+    pub(super) doubtful: Vec<WorkerNo>,
+    pub(super) sessions: SessionTimes,
+    pub(super) is_watching: bool,
     origin: Instant,
     /// The time of the batch of events under way; read once per batch.
     now: Option<Nanos>,
@@ -40,21 +48,35 @@ pub struct Server {
     spoke_to_worker: bool,
 }
 
-/// The sending side of one connection.
-struct Party {
-    role: Role,
-    way: Way,
-    dirty: bool,
+/// What the scheduler tells those who connect about their sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionTimes {
+    /// How long a session may be without a connection.
+    pub(super) grace: Duration,
+    /// Silence after which a connection counts as broken.
+    pub(super) silence: Duration,
 }
 
-enum Way {
+/// The sending side of one session.
+pub(super) struct Party {
+    pub(super) role: Role,
+    pub(super) way: Way,
+    dirty: bool,
+    /// Its name; 0: there is none, the party is in this process.
+    pub(super) session: u64,
+}
+
+pub(super) enum Way {
     Socket(Arc<Channel>),
+    /// The connection is broken. What the session still has to send, and how many bytes of it
+    /// were received.
+    Away(OutQueue, u64),
     Client(Local<SchedulerToClient>),
     Worker(Local<SchedulerToWorker>),
     Supervisor(Local<SchedulerToSupervisor>),
 }
 
-struct Local<In> {
+pub(super) struct Local<In> {
     sink: Arc<dyn Sink<In>>,
     batch: Vec<In>,
 }
@@ -81,7 +103,7 @@ impl<In> Local<In> {
 }
 
 impl Server {
-    pub(super) fn new(core: Scheduler, mail: Arc<Mail>) -> Self {
+    pub(super) fn new(core: Scheduler, mail: Arc<Mail>, sessions: SessionTimes) -> Self {
         Self {
             core,
             mail,
@@ -89,6 +111,9 @@ impl Server {
             parties: HashMap::new(),
             dirty: Vec::new(),
             closing: Vec::new(),
+            doubtful: Vec::new(),
+            sessions,
+            is_watching: false,
             origin: Instant::now(),
             now: None,
             stopping: false,
@@ -133,7 +158,7 @@ impl Server {
         *self.now.get_or_insert_with(|| Nanos(origin.elapsed().as_nanos() as u64))
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let now = self.now();
         self.core.handle(now, event);
     }
@@ -173,11 +198,11 @@ impl Server {
     }
 
     fn join(&mut self, number: u32, role: Role, way: Way) {
-        self.parties.insert(number, Party { role, way, dirty: false });
+        self.parties.insert(number, Party { role, way, dirty: false, session: 0 });
     }
 
     /// A connection is over. Tells the core, once.
-    fn leave(&mut self, number: u32, reason: &str) {
+    pub(super) fn leave(&mut self, number: u32, reason: &str) {
         let Some(mut party) = self.parties.remove(&number) else { return };
         party.close(reason);
         self.handle(left(party.role, number));
@@ -187,7 +212,7 @@ impl Server {
     fn dismiss(&mut self, number: u32, reason: &str) {
         let Some(party) = self.parties.get_mut(&number) else { return };
         match &party.way {
-            // Its end comes back as an event of the loop.
+            // The end of the socket comes back as an event of the loop.
             Way::Socket(channel) => {
                 channel.close(reason);
                 self.closing.push(channel.clone());
@@ -209,6 +234,10 @@ impl Server {
             }
             Action::CloseWorker(WorkerNo(number), reason)
             | Action::CloseClient(ClientId(number), reason) => self.dismiss(number, &reason),
+            Action::CloseSupervisor(ConnId(number), reason) => {
+                self.dismiss(number as u32, &reason);
+            }
+            Action::CutWorker(WorkerNo(number), reason) => self.cut(number, &reason),
             Action::Stop => self.stopping = true,
         }
     }
@@ -219,6 +248,13 @@ impl Server {
         match &mut party.way {
             Way::Socket(channel) => {
                 channel.queue(|queue| queue.append(|chunk| message.write_frame(chunk)));
+            }
+            Way::Away(queue, _) => {
+                queue.append(|chunk| message.write_frame(chunk));
+                if queue.held() > Bounds::CONTROL.max_queued {
+                    self.leave(number, "it was away, and too much waited for it");
+                }
+                return;
             }
             way => {
                 if let Some(local) = M::local(way) {
@@ -270,6 +306,7 @@ impl Owner for Server {
         }
         self.flush();
         self.watch_closing(control);
+        self.watch_sessions(control);
         self.now = None;
         if self.stopping { Next::Stop } else { Next::WaitUntil(self.until()) }
     }
@@ -292,6 +329,7 @@ impl Party {
         self.dirty = false;
         match &mut self.way {
             Way::Socket(channel) => channel.flush(),
+            Way::Away(..) => {}
             Way::Client(local) => local.deliver(),
             Way::Worker(local) => local.deliver(),
             Way::Supervisor(local) => local.deliver(),
@@ -301,6 +339,7 @@ impl Party {
     fn close(&mut self, reason: &str) {
         match &mut self.way {
             Way::Socket(channel) => channel.close(reason),
+            Way::Away(..) => {}
             Way::Client(local) => local.close(reason),
             Way::Worker(local) => local.close(reason),
             Way::Supervisor(local) => local.close(reason),
@@ -322,6 +361,15 @@ impl Party {
             });
         }
         self.close(reason);
+    }
+}
+
+/// The party as the core knows it.
+pub(super) fn member(role: Role, number: u32) -> Member {
+    match role {
+        Role::Client => Member::Client(ClientId(number)),
+        Role::Worker => Member::Worker(WorkerNo(number)),
+        Role::Supervisor | Role::Peer => Member::Supervisor(ConnId(u64::from(number))),
     }
 }
 
@@ -384,29 +432,72 @@ told! {
 
 /// A socket's receiving side, once accepted.
 pub(super) fn new_connection() -> Box<dyn Protocol<Server>> {
-    Box::new(Connection { number: 0, role: Role::Client })
+    Box::new(Connection { number: 0, role: Role::Client, session: 0, goes_on: None, channel: None })
 }
 
 struct Connection {
     /// 0 before the handshake is done.
     number: u32,
     role: Role,
+    session: u64,
+    /// The other side's position, where a session goes on.
+    goes_on: Option<u64>,
+    channel: Option<Arc<Channel>>,
 }
 
 impl Protocol<Server> for Connection {
     fn on_open(
         &mut self,
         server: &mut Server,
-        channel: &Arc<Channel>,
+        _: &Arc<Channel>,
         role: Role,
-    ) -> Result<(), String> {
+        resume: Option<Resume>,
+    ) -> Result<Welcome, String> {
         if role == Role::Peer {
             return Err("this is a scheduler; it serves no data".into());
         }
         self.role = role;
+        let SessionTimes { grace, silence } = server.sessions;
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let (grace_ms, silence_ms) = (millis(grace), millis(silence));
+        let mut reason = String::new();
+        if let Some(Resume { session, received: position }) = resume {
+            match server.prepare_resume(role, session, position) {
+                Ok(received) => {
+                    self.number = number_of(session);
+                    self.session = session;
+                    self.goes_on = Some(position);
+                    let resumed = true;
+                    return Ok(Welcome {
+                        session,
+                        resumed,
+                        received,
+                        grace_ms,
+                        silence_ms,
+                        reason,
+                    });
+                }
+                Err(why) => reason = why,
+            }
+        }
         self.number = server.mail.new_number();
-        server.join(self.number, role, Way::Socket(channel.clone()));
-        Ok(())
+        let chance = random_u64().map_err(|error| error.to_string())?;
+        self.session = (chance << 32) | u64::from(self.number);
+        let (session, resumed, received) = (self.session, false, 0);
+        Ok(Welcome { session, resumed, received, grace_ms, silence_ms, reason })
+    }
+
+    fn on_welcomed(&mut self, server: &mut Server, channel: &Arc<Channel>) {
+        self.channel = Some(channel.clone());
+        match self.goes_on {
+            Some(_) => server.go_on(self.number, channel),
+            None => {
+                channel.start_session(OutQueue::keeping(), 0);
+                let (role, way) = (self.role, Way::Socket(channel.clone()));
+                let party = Party { role, way, dirty: false, session: self.session };
+                server.parties.insert(self.number, party);
+            }
+        }
     }
 
     fn on_frame(&mut self, server: &mut Server, frame: Frame) -> Result<(), String> {
@@ -425,7 +516,10 @@ impl Protocol<Server> for Connection {
     fn on_batch_end(&mut self, _: &mut Server) {}
 
     fn on_closed(&mut self, server: &mut Server, reason: &str) {
-        server.leave(self.number, reason);
+        match &self.channel {
+            Some(channel) => server.lose_connection(self.number, channel, reason),
+            None => server.leave(self.number, reason),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The server with parties of its own process and over sockets.
 
+mod cuts;
+
 use super::*;
 use crate::io::IoThread;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -39,9 +39,12 @@ fn shell(script: &str, change: impl FnOnce(&mut SupervisorConfig)) -> Scene {
 
 impl Scene {
     fn next_exit(&self) -> WorkerExited {
-        match self.reports.recv().unwrap() {
-            SupervisorToScheduler::WorkerExited(exited) => exited,
-            other => panic!("unexpected {other:?}"),
+        loop {
+            match self.reports.recv().unwrap() {
+                SupervisorToScheduler::WorkerExited(exited) => return exited,
+                SupervisorToScheduler::Stopping(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
         }
     }
 

@@ -17,6 +17,8 @@ use taskloom_proto::{ExitKind, ExitReason};
 /// What the supervisor's thread is told.
 pub(super) enum Command {
     Attach(Arc<dyn Link<SupervisorToScheduler>>),
+    /// A new session began: the scheduler does not know this supervisor.
+    Introduce,
     Scale(usize),
     Add(String),
     Remove(String),
@@ -194,7 +196,11 @@ impl Watch {
 
     fn apply(&mut self, command: Command) {
         match command {
-            Command::Attach(link) => self.attach(link),
+            Command::Attach(link) => {
+                self.link = Some(link);
+                self.introduce();
+            }
+            Command::Introduce => self.introduce(),
             Command::Scale(count) => self.scale(count),
             Command::Add(name) => self.add(name),
             Command::Remove(name) => self.remove(&name, self.config.grace),
@@ -205,11 +211,11 @@ impl Watch {
         }
     }
 
-    fn attach(&mut self, link: Arc<dyn Link<SupervisorToScheduler>>) {
+    fn introduce(&self) {
+        let Some(link) = &self.link else { return };
         let (name, host) = (self.config.name.clone(), self.config.host.clone());
         link.send(SupervisorToScheduler::Register(RegisterSupervisor { name, host }));
         link.flush();
-        self.link = Some(link);
     }
 
     /// The number in a name that [`Watch::scale`] gave.
@@ -310,6 +316,10 @@ impl Watch {
     fn stop(&mut self, grace: Duration) {
         self.stopping = true;
         let names: Vec<String> = self.wards.keys().cloned().collect();
+        if let Some(link) = &self.link {
+            link.send(SupervisorToScheduler::Stopping(names.clone()));
+            link.flush();
+        }
         names.iter().for_each(|name| self.remove(name, grace));
     }
 

@@ -9,12 +9,13 @@ use crate::data::{
     ActorRequest, CallReplier, DataStore, FetchError, FetchOutcome as Answer, FetchReplier,
     Fetched, PutReplier, StoredItem, StoredValue,
 };
-use crate::link::Sink;
+use crate::link::{NewSession, Sink};
 use bytes::Bytes;
 use std::time::Duration;
 use taskloom_core::worker::FetchOutcome;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::ActorLife;
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_types::{Nanos, TaskId, WorkerNo};
 
@@ -35,9 +36,10 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
             }
         }
         if let Some(welcome) = &registered
-            && state.phase == Phase::Starting
+            && state.is_running()
         {
             state.phase = Phase::Running(welcome.worker);
+            state.accepted_as = Some(welcome.worker);
             self.closed.notify_all();
         }
         state.hand_over_garbage(&self.jobs);
@@ -56,6 +58,10 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
     fn closed(&self, reason: &str) {
         self.end(reason, false);
     }
+
+    fn on_new_session(&self, session: &NewSession<'_>) -> bool {
+        self.begin_session(session)
+    }
 }
 
 impl<O: LocalObject> WorkerShell<O> {
@@ -67,6 +73,8 @@ impl<O: LocalObject> WorkerShell<O> {
             SchedulerToWorker::Interrupt(run) => state.core.on_interrupt(now, &run),
             SchedulerToWorker::Holders(news) => state.core.on_holders(now, news),
             SchedulerToWorker::Acquire(wanted) => state.core.on_acquire(now, wanted),
+            SchedulerToWorker::Adopt(adopted) => state.core.on_adopt(adopted),
+            SchedulerToWorker::Decline(numbers) => state.core.on_decline(&numbers),
             SchedulerToWorker::Peer(peer) => state.core.on_peer(peer.worker, peer.address),
             SchedulerToWorker::Function(function) => {
                 state.functions.insert(function.number, function);
@@ -86,20 +94,28 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     pub(super) fn run_fetches(&self, fetches: Vec<Fetch>) {
-        for Fetch { peer, address, tasks } in fetches {
+        for Fetch { peer, address, tasks, session } in fetches {
             let me = self.me.clone();
             let on_reply = move |answer: Result<Vec<Fetched>, FetchError>| {
                 if let Some(me) = me.upgrade() {
-                    me.on_fetch_reply(peer, answer);
+                    me.on_fetch_reply(session, peer, answer);
                 }
             };
             self.peers.fetch(&address, tasks, Box::new(on_reply));
         }
     }
 
-    fn on_fetch_reply(&self, peer: WorkerNo, answer: Result<Vec<Fetched>, FetchError>) {
+    fn on_fetch_reply(
+        &self,
+        session: u64,
+        peer: WorkerNo,
+        answer: Result<Vec<Fetched>, FetchError>,
+    ) {
         let now = self.now();
         let mut state = self.state.lock();
+        if self.session() != session {
+            return;
+        }
         match answer {
             Ok(items) => {
                 let mut outcomes = Vec::with_capacity(items.len());
@@ -166,7 +182,7 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
         self.serve(items, reply);
     }
 
-    fn put(&self, task: TaskId, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier) {
+    fn put(&self, value: Named, size_bytes: u64, segments: Vec<Bytes>, reply: PutReplier) {
         let now = self.now();
         let mut state = self.state.lock();
         if !state.is_running() {
@@ -174,8 +190,8 @@ impl<O: LocalObject> DataStore for WorkerShell<O> {
             reply.reply(Err("the worker is closing".into()));
             return;
         }
-        state.store(task, Value::received(segments));
-        state.core.on_stored(task, size_bytes);
+        state.store(value.task, Value::received(segments));
+        state.core.on_stored(value, size_bytes);
         self.release(state, now);
         self.flush_if_urgent();
         reply.reply(Ok(()));

@@ -6,7 +6,7 @@
 //! - [`actors`]: objects that live here and are called from anywhere.
 //! - [`values`]: what is here, as objects or as bytes; [`exports`]: copies in shared memory.
 //! - [`slots`], [`outbox`], [`jobs`]: who may run, what is to be sent, what needs the language.
-//! - [`logs`]: what tasks write.
+//! - [`logs`]: what tasks write; [`rejoin`]: what is left when the session ends.
 //! - [`memory`], [`disk`], [`spill`]: values that move to disk and back.
 //!
 //! The shell does not know which language tasks are written in: objects are a type parameter.
@@ -23,6 +23,7 @@ mod logs;
 mod memory;
 mod outbox;
 mod process;
+mod rejoin;
 mod slots;
 pub mod spill;
 mod state;
@@ -51,6 +52,7 @@ use process::CpuMeter;
 use spill::SpillStore;
 use spill::directory::base_directory;
 use state::State;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use taskloom_net::{ConnectError, ConnectOptions, ListenError, ListenOptions};
@@ -124,6 +126,10 @@ pub struct WorkerShell<O: LocalObject> {
     link: OnceLock<Arc<dyn Link<WorkerToScheduler>>>,
     server: Mutex<Option<DataServer>>,
     address: OnceLock<String>,
+    /// Which run of the scheduler this worker has a session with.
+    epoch: AtomicU64,
+    /// Sessions so far; shared with the state.
+    session: Arc<AtomicU64>,
     heartbeat: Mutex<Option<Timer>>,
     /// The earliest point in time for which the rules are to be looked at, and its timer.
     deadline: Mutex<Option<(Nanos, Timer)>>,
@@ -143,13 +149,14 @@ impl<O: LocalObject> WorkerShell<O> {
     #[must_use]
     pub fn new(config: WorkerConfig, io: Arc<IoThread>, token: Token) -> Arc<Self> {
         let actors = Arc::new(Actors::default());
+        let session = Arc::new(AtomicU64::new(1));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             origin: Instant::now(),
             peers: DataClient::new(io.clone(), token.clone()),
             io,
             token,
-            state: Mutex::new(State::new(&config, actors.clone())),
+            state: Mutex::new(State::new(&config, actors.clone(), session.clone())),
             disk: disk::Disk::new(SpillStore::new(
                 base_directory(&config.local_directory),
                 config.name.clone(),
@@ -163,6 +170,8 @@ impl<O: LocalObject> WorkerShell<O> {
             link: OnceLock::new(),
             server: Mutex::new(None),
             address: OnceLock::new(),
+            epoch: AtomicU64::new(0),
+            session,
             heartbeat: Mutex::new(None),
             deadline: Mutex::new(None),
             jobs: JobQueue::default(),
@@ -192,6 +201,7 @@ impl<O: LocalObject> WorkerShell<O> {
             }
             SchedulerAt::ThisProcess(handle) => (handle.connect_worker(sink), handle.epoch()),
         };
+        self.epoch.store(epoch, Ordering::Release);
         let link = self.link.get_or_init(|| link);
         if let Err(error) = self.serve_data(epoch) {
             link.close();
@@ -228,6 +238,7 @@ impl<O: LocalObject> WorkerShell<O> {
             version: self.config.version.clone(),
             target_bytes: limits.target_bytes,
             pause_bytes: limits.pause_bytes,
+            returns_from: 0,
         }
     }
 
@@ -240,11 +251,14 @@ impl<O: LocalObject> WorkerShell<O> {
         let deadline = Instant::now() + REGISTER_TIME;
         let mut state = self.state.lock();
         loop {
+            // Whoever is slow to look may find it closed again: that is not a refusal.
+            if let Some(number) = state.accepted_as {
+                return Ok(number);
+            }
             match &state.phase {
-                Phase::Running(number) => return Ok(*number),
                 Phase::Closing => return Err(refused("the worker was closed")),
                 Phase::Closed(end) => return Err(refused(&end.reason)),
-                Phase::Starting => {}
+                Phase::Starting | Phase::Running(_) => {}
             }
             if self.closed.wait_until(&mut state, deadline).timed_out() {
                 return Err(refused("it did not answer"));
@@ -436,6 +450,14 @@ impl<O: LocalObject> WorkerShell<O> {
 
     // The end.
 
+    /// Asks the scheduler to let this worker go: others take over what it has to do and what only
+    /// it holds, then it is closed.
+    pub fn ask_to_leave(&self, reason: &str) {
+        let wish = Closing { reason: reason.to_string() };
+        self.state.lock().outbox.push(WorkerToScheduler::Leave(wish));
+        self.flush();
+    }
+
     /// Tells the scheduler that this worker leaves, and closes the connection.
     pub fn close(&self, reason: &str) {
         self.flush();
@@ -519,6 +541,7 @@ impl<O: LocalObject> WorkerShell<O> {
         let mut state = self.state.lock();
         let mut values = std::mem::take(&mut state.garbage);
         values.extend(std::mem::take(&mut state.values).into_values());
+        values.extend(std::mem::take(&mut state.kept).into_values());
         values
     }
 }

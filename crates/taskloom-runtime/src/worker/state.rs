@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use taskloom_core::worker::{Action, Config, SpillFailure, StartedRun, Ticket, Worker};
 use taskloom_proto::actor::ActorLife;
 use taskloom_proto::worker::{TaskDone, WorkerFunction};
@@ -75,6 +76,10 @@ pub enum Outcome<O> {
 pub(super) struct State<O> {
     pub(super) core: Worker,
     pub(super) values: Map<TaskId, Value<O>>,
+    /// Values of earlier sessions, by the number that they were offered under.
+    pub(super) kept: Map<u64, Value<O>>,
+    /// Sessions so far.
+    pub(super) session: Arc<AtomicU64>,
     pub(super) functions: Map<FunctionNo, WorkerFunction>,
     /// Functions whose cached callables are to be forgotten.
     pub(super) forgotten: Vec<FunctionNo>,
@@ -83,6 +88,8 @@ pub(super) struct State<O> {
     /// What only a thread that knows the language may drop.
     pub(super) garbage: Vec<Value<O>>,
     pub(super) phase: Phase,
+    /// What the scheduler has called this worker, last.
+    pub(super) accepted_as: Option<WorkerNo>,
     pub(super) actors: Arc<Actors<O>>,
     pub(super) exports: Exports,
     /// Whether a flush by the IO thread is on its way.
@@ -126,20 +133,29 @@ pub(super) struct Fetch {
     pub(super) peer: WorkerNo,
     pub(super) address: String,
     pub(super) tasks: Vec<TaskId>,
+    /// The session in which these numbers mean something.
+    pub(super) session: u64,
 }
 
 impl<O: LocalObject> State<O> {
-    pub(super) fn new(config: &WorkerConfig, actors: Arc<Actors<O>>) -> Self {
+    pub(super) fn new(
+        config: &WorkerConfig,
+        actors: Arc<Actors<O>>,
+        session: Arc<AtomicU64>,
+    ) -> Self {
         let memory = config.memory.limits(config.memory_limit);
         Self {
             core: Worker::new(Config::with_memory(memory)),
             values: Map::default(),
+            kept: Map::default(),
+            session,
             functions: Map::default(),
             forgotten: Vec::new(),
             outbox: Outbox::default(),
             slots: Slots::new(config.nthreads.max(1)),
             garbage: Vec::new(),
             phase: Phase::Starting,
+            accepted_as: None,
             actors,
             exports: Exports::new(config.memory_limit),
             tick_armed: false,
@@ -199,6 +215,9 @@ impl<O: LocalObject> State<O> {
                     self.effects.ended.push(ended);
                 }
             }
+            Action::KeepValue { task, number } => self.keep_value(task, number),
+            Action::TakeKept { number, task } => self.take_kept(number, task),
+            Action::DropKept(number) => self.drop_kept(number),
             Action::Abandoned { task, attempt } => self.abandon(task, attempt),
             Action::Interrupt { task, attempt, why } => {
                 self.effects.jobs.push(Job::Interrupt(task, attempt, why));
@@ -207,7 +226,8 @@ impl<O: LocalObject> State<O> {
             Action::Unspill { task, ticket } => self.unspill(now, task, ticket),
             Action::TrimMemory => self.effects.trim = true,
             Action::Fetch { peer, address, tasks } => {
-                self.effects.fetches.push(Fetch { peer, address, tasks });
+                let session = self.session.load(Ordering::Acquire);
+                self.effects.fetches.push(Fetch { peer, address, tasks, session });
             }
         }
     }

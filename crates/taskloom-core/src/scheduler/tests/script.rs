@@ -102,6 +102,12 @@ impl Joining {
         self
     }
 
+    /// It had a session with that run of the scheduler.
+    pub fn returning_from(mut self, epoch: u64) -> Self {
+        self.0.returns_from = epoch;
+        self
+    }
+
     pub fn at(mut self, address: &str, host: &str) -> Self {
         self.0.address = address.into();
         self.0.host = host.into();
@@ -216,7 +222,7 @@ impl Script {
         self.joining_client(name, RegisterClient { strict, ..RegisterClient::default() })
     }
 
-    fn joining_client(&mut self, name: &str, register: RegisterClient) -> Vec<String> {
+    pub fn joining_client(&mut self, name: &str, register: RegisterClient) -> Vec<String> {
         let register = RegisterClient { name: name.into(), ..register };
         self.last_number += 1;
         let client = ClientId(self.last_number);
@@ -228,6 +234,10 @@ impl Script {
     pub fn say(&mut self, client: &str, message: ClientToScheduler) -> Vec<String> {
         let client = self.clients[client];
         self.event(Event::ClientMessage { client, message })
+    }
+
+    pub fn client_number(&self, name: &str) -> ClientId {
+        self.clients[name]
     }
 
     pub fn client_leaves(&mut self, name: &str) -> Vec<String> {
@@ -672,7 +682,7 @@ fn function_id(name: &str) -> FunctionId {
 }
 
 /// Equal for equal function and arguments.
-fn spec_hash(task: &Task) -> u64 {
+pub fn spec_hash(task: &Task) -> u64 {
     let function = task.function.map_or(0, |name| function_id(name).0 as u64);
     function ^ task.arguments.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 1
 }

@@ -4,6 +4,7 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{Answer, Collision, KeyReady};
+use taskloom_proto::rejoin::Adopted;
 use taskloom_proto::worker::{ComputeTask, DepRef, TaskAttempt};
 use taskloom_types::{FunctionNo, Handle, Key, TaskId};
 
@@ -72,7 +73,8 @@ impl Words {
                     }
                     SchedulerToSupervisor::Close(_) => "supervisor closes".into(),
                 }),
-                Action::CloseWorker(worker, why) => {
+                Action::CloseSupervisor(_, why) => lines.push(format!("supervisor: {why}")),
+                Action::CloseWorker(worker, why) | Action::CutWorker(worker, why) => {
                     lines.push(format!("{} is cut off: {why}", self.workers[&worker]));
                 }
                 Action::CloseClient(client, why) => {
@@ -132,6 +134,14 @@ impl Words {
                 let grace = run.grace_ns.map(|ns| format!(" with {} ms grace", ns / 1_000_000));
                 let key = self.key(run.task);
                 lines.push(format!("{name} interrupts {key}{}", grace.unwrap_or_default()));
+            }
+            SchedulerToWorker::Adopt(adopted) => {
+                for Adopted { number, task } in adopted {
+                    lines.push(format!("{name} has {} as its {number}", self.key(task)));
+                }
+            }
+            SchedulerToWorker::Decline(numbers) => {
+                lines.push(format!("{name} may drop its {numbers:?}"));
             }
             SchedulerToWorker::Run(_) => lines.push(format!("{name} calls")),
             SchedulerToWorker::SnapshotKept(kept) => {

@@ -5,21 +5,29 @@ mod history;
 mod limits;
 mod memory;
 mod random;
+mod rejoin;
 mod transitions;
 
 use super::*;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::TaskSpec;
+use taskloom_proto::rejoin::Named;
 use taskloom_proto::worker::{
     ComputeTask, DepHolders, DepMissing, DepRef, Retracted, TaskAttempt, TaskErred,
 };
-use taskloom_types::Generation;
+use taskloom_types::{Generation, Key};
 
 const ALICE: WorkerNo = WorkerNo(1);
 const BOB: WorkerNo = WorkerNo(2);
 
 fn task(index: u32) -> TaskId {
     TaskId { index, generation: 0 }
+}
+
+/// A scattered value.
+fn scattered(index: u32) -> Named {
+    let key = Key::from_text(&index.to_string());
+    Named { task: task(index), key, spec_hash: u64::from(index) + 100 }
 }
 
 /// A worker under test that checks its invariants after each event.

@@ -224,7 +224,7 @@ impl World {
                 let dep = DepRef { task: task(index), holders: holders(bits), ..DepRef::default() };
                 self.on(|worker, now| worker.on_acquire(now, vec![dep]));
             }
-            Event::Stored(index) => self.on(|worker, _| worker.on_stored(task(index), 5)),
+            Event::Stored(index) => self.on(|worker, _| worker.on_stored(scattered(index), 5)),
             Event::Interrupt(index, grace) => {
                 let Some((task, attempt)) = self.pick(index) else { return };
                 let grace_ns = (grace > 9).then(|| u64::from(grace) * Nanos::MILLISECOND);

@@ -148,7 +148,7 @@ fn an_input_that_its_holder_cannot_serialize_fails_those_who_need_it() {
 #[test]
 fn a_value_put_by_a_client_is_kept_and_reported() {
     let mut s = Script::new();
-    let actions = s.on(|worker, _| worker.on_stored(task(1), 10));
+    let actions = s.on(|worker, _| worker.on_stored(scattered(1), 10));
     assert_eq!(actions, [Action::Send(WorkerToScheduler::Stored(vec![(task(1), 10)]))]);
     s.compute([run(2).needs(1)]);
     assert_eq!(s.start(), Some(2));
