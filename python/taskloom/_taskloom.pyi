@@ -149,6 +149,7 @@ class CoreClient:
         timeout: float = 30.0,
         strict: bool = False,
         worker: str = "",
+        relayed: bool = False,
     ) -> CoreClient: ...
     @property
     def is_closed(self) -> bool: ...

@@ -76,9 +76,11 @@ class Client(
         Methods that need an answer return awaitables.
     name : str, optional
         Shown in ``scheduler_info`` and in logs.
-    heartbeat_interval, direct_to_workers, connection_limit : accepted and not needed
-        Liveness is the connection's own, data always take the direct way, and a peer has one
-        connection.
+    direct_to_workers : bool, optional
+        ``False``: values always travel by way of the scheduler. Otherwise those of workers that
+        this process cannot reach do (see ``scheduler_info()["relay"]``), all others directly.
+    heartbeat_interval, connection_limit : accepted and not needed
+        Liveness is the connection's own, and a peer has one connection.
     serializers, deserializers, extensions : not offered
     strict_keys : bool, default False
         Reusing a live key for other work is a ``KeyCollisionError`` in place of a warning.
@@ -225,6 +227,7 @@ class Client(
                 timeout=self._timeout,
                 strict=self._strict_keys,
                 worker=_worker_of(target),
+                relayed=self.direct_to_workers is False,
             )
         self._scheduler_address = target if isinstance(target, str) else target.scheduler_address
         self._core = core
@@ -257,7 +260,12 @@ class Client(
         """On a thread of its own, for an asynchronous client."""
         address = target if isinstance(target, str) else target.read(self._timeout)
         core = CoreClient.connect(
-            address, self.id, Future, timeout=self._timeout, strict=self._strict_keys
+            address,
+            self.id,
+            Future,
+            timeout=self._timeout,
+            strict=self._strict_keys,
+            relayed=self.direct_to_workers is False,
         )
         return address, core
 
@@ -601,7 +609,7 @@ class Client(
         errors : {'raise', 'skip'}
             ``raise``: the first failed task's own exception is raised. ``skip``: failed ones are
             left out of a list, and ``None`` elsewhere.
-        direct : accepted; data always come directly from the workers
+        direct : accepted; see ``direct_to_workers`` of the client
 
         Raises
         ------
@@ -653,7 +661,7 @@ class Client(
         workers : as in :meth:`submit`
         broadcast : bool
             A copy for every worker.
-        direct : accepted; data always go directly to the workers
+        direct : accepted; see ``direct_to_workers`` of the client
         hash : bool, default True
             Whether equal data share one key.
         timeout : how long to wait for a first worker, by default 30 s

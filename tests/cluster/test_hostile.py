@@ -93,10 +93,10 @@ def is_closed(sock):
     return True
 
 
-def handshake(sock, token=TOKEN):
+def handshake(sock, token=TOKEN, role=1):
     """Prove the token; returns the last answer."""
     ours = os.urandom(32)
-    sock.sendall(hello(ours))
+    sock.sendall(hello(ours, role=role))
     kind, head = read_frame(sock)
     assert kind == CHALLENGE
     theirs = head[4 + 2 + 2 + 8 :][:32]
@@ -108,6 +108,29 @@ def handshake(sock, token=TOKEN):
 def test_the_right_token_opens_the_connection(address):
     with connect(address) as sock:
         assert handshake(sock)[0] == WELCOME
+
+
+RELAY, RELAY_TO, RELAYED = 5, 250, 251
+
+
+@pytest.mark.parametrize("target", ["tcp://127.0.0.1:22", "", "unix:///tmp/x", "\n" * 1000])
+def test_a_relay_goes_to_workers_only(address, target):
+    with connect(address) as sock:
+        assert handshake(sock, role=RELAY)[0] == WELCOME
+        text = target.encode()
+        sock.sendall(frame(RELAY_TO, record(struct.pack("<I", len(text)) + text)))
+        kind, head = read_frame(sock)
+        assert kind == RELAYED
+        assert b"no worker is at" in head
+        assert is_closed(sock)
+
+
+@pytest.mark.parametrize("wish", [frame(RELAY_TO, b""), frame(7, record(b"")), b"\0" * 64])
+def test_a_damaged_wish_for_a_relay_is_closed(address, wish):
+    with connect(address) as sock:
+        assert handshake(sock, role=RELAY)[0] == WELCOME
+        sock.sendall(wish)
+        assert is_closed(sock)
 
 
 def test_a_wrong_token_is_told_so_and_closed(address):

@@ -48,6 +48,8 @@ pub struct Channel {
     /// Bits of the other side's [`Features`]; none before the handshake.
     features: AtomicU64,
     is_session: AtomicBool,
+    /// Somebody else has the socket now.
+    is_detached: AtomicBool,
     /// Another channel carries the session now.
     is_superseded: AtomicBool,
     /// Bytes of the session that were received.
@@ -75,6 +77,7 @@ impl Channel {
             passes_files,
             features: AtomicU64::default(),
             is_session: AtomicBool::new(false),
+            is_detached: AtomicBool::new(false),
             is_superseded: AtomicBool::new(false),
             received: AtomicU64::new(0),
             heard: AtomicBool::new(true),
@@ -175,6 +178,19 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// Gives the socket away: nothing more is read or written here, and it stays open. Only before
+    /// a session begins and while nothing is queued.
+    pub fn detach(&self) -> io::Result<Stream> {
+        let stream = self.stream.try_clone()?;
+        self.deregister();
+        self.is_detached.store(true, Ordering::Release);
+        Ok(stream)
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::Acquire)
     }
 
     /// Closes at once and drops what is queued, with the session if there is one.
@@ -316,7 +332,9 @@ impl Channel {
             out.queue.clear();
         }
         out.waits_for_room = false;
-        self.stream.shutdown();
+        if !self.is_detached() {
+            self.stream.shutdown();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use taskloom_proto::frame::{Frame, FrameLimits, FrameReader};
 use taskloom_proto::handshake::{Connecting, Features, HandshakeError, Role, Step, Token};
+use taskloom_proto::relay::{RelayTo, Relayed};
 use taskloom_proto::session::{Resume, Welcome};
 
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum ConnectError {
     /// Somebody answered and the handshake failed: trying again would not help.
     #[error("cannot connect to {address}: {source}")]
     Handshake { address: String, source: HandshakeError },
+    /// The scheduler did not connect us.
+    #[error("the scheduler at {relay} cannot pass on to {address}: {reason}")]
+    NotRelayed { relay: String, address: String, reason: String },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub struct Connected {
     pub features: Features,
     /// About the session of this connection, if it has one.
     pub welcome: Welcome,
+    /// Whether a scheduler passes it on.
+    pub is_relayed: bool,
 }
 
 enum Failure {
@@ -112,21 +118,103 @@ fn attempt(
     session: Option<(u64, Resume)>,
 ) -> Result<Connected, Failure> {
     let stream = open(address, deadline)?;
+    let connected = introduce(stream, &address.to_string(), role, token, deadline, session)?;
+    connected.stream.set_nonblocking()?;
+    Ok(connected)
+}
+
+/// The handshake of the side that connects. The stream still blocks.
+fn introduce(
+    stream: Stream,
+    address: &str,
+    role: Role,
+    token: &Token,
+    deadline: Instant,
+    session: Option<(u64, Resume)>,
+) -> Result<Connected, Failure> {
     let nonce = random_nonce().map_err(|error| Failure::Final(error.into()))?;
     let (connecting, hello) = Connecting::start(token.clone(), role, nonce, session);
     let mut reader = FrameReader::new(FrameLimits::HANDSHAKE);
-    let opened =
-        shake_hands(&stream, &mut reader, connecting, &hello, deadline).map_err(|failure| {
-            match failure {
-                Shake::Io(error) => Failure::Io(error),
-                Shake::Refused(source) => {
-                    Failure::Final(ConnectError::Handshake { address: address.to_string(), source })
-                }
-            }
-        })?;
-    stream.set_nonblocking()?;
-    let Opened { epoch, features, welcome } = opened;
-    Ok(Connected { stream, reader, epoch, features, welcome })
+    let opened = shake_hands(&stream, &mut reader, connecting, &hello, deadline);
+    let Opened { epoch, features, welcome } = opened.map_err(|failure| match failure {
+        Shake::Io(error) => Failure::Io(error),
+        Shake::Refused(source) => {
+            Failure::Final(ConnectError::Handshake { address: address.into(), source })
+        }
+    })?;
+    Ok(Connected { stream, reader, epoch, features, welcome, is_relayed: false })
+}
+
+/// Connects to the worker at `target` by way of the scheduler at `relay`. Blocks the caller for up to
+/// `timeout`.
+pub fn connect_through(
+    relay: &Address,
+    target: &str,
+    token: &Token,
+    timeout: Duration,
+) -> Result<Connected, ConnectError> {
+    let deadline = Instant::now() + timeout;
+    let connected = attempt_through(relay, target, token, deadline);
+    connected.map_err(|failure| match failure {
+        Failure::Final(error) => error,
+        Failure::Io(error) => not_relayed(relay, target, &error.to_string()),
+    })
+}
+
+fn not_relayed(relay: &Address, target: &str, reason: &str) -> ConnectError {
+    let (relay, address, reason) = (relay.to_string(), target.into(), reason.into());
+    ConnectError::NotRelayed { relay, address, reason }
+}
+
+fn attempt_through(
+    relay: &Address,
+    target: &str,
+    token: &Token,
+    deadline: Instant,
+) -> Result<Connected, Failure> {
+    let stream = open(relay, deadline)?;
+    let outer = introduce(stream, &relay.to_string(), Role::Relay, token, deadline, None)?;
+    let Connected { stream, mut reader, .. } = outer;
+    let wish = RelayTo { address: target.into() };
+    send(&stream, &wish.to_frame(), deadline).map_err(unwrapped)?;
+    // Nothing follows the answer before we have spoken: no byte stays in this reader.
+    let frame = receive(&stream, &mut reader, deadline).map_err(unwrapped)?;
+    let answer = Relayed::of_frame(&frame).map_err(io::Error::other)?;
+    if !answer.reason.is_empty() {
+        return Err(Failure::Final(not_relayed(relay, target, &answer.reason)));
+    }
+    let connected = introduce(stream, target, Role::Peer, token, deadline, None)?;
+    connected.stream.set_nonblocking()?;
+    Ok(Connected { is_relayed: true, ..connected })
+}
+
+fn unwrapped(failure: Shake) -> Failure {
+    match failure {
+        Shake::Io(error) => Failure::Io(error),
+        Shake::Refused(error) => Failure::Io(io::Error::other(error)),
+    }
+}
+
+/// Opens a plain TCP connection to a worker, to pass bytes on: no companion socket, over which it
+/// would send descriptors. The stream is non-blocking. Blocks the caller for up to `timeout`.
+pub fn open_plain(address: &Address, timeout: Duration) -> Result<Stream, ConnectError> {
+    let deadline = Instant::now() + timeout;
+    let Address::Tcp { .. } = address else {
+        let reason = "only processes of its host can reach it".into();
+        let (address, seconds) = (address.to_string(), 0.0);
+        return Err(ConnectError::Unreachable { address, seconds, reason });
+    };
+    let mut reason = String::from("its name has no address");
+    for resolved in address.resolve()? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let opened = Stream::connect_tcp(&resolved, left.max(Duration::from_millis(1)));
+        match opened.and_then(|stream| stream.set_nonblocking().map(|()| stream)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    let (address, seconds) = (address.to_string(), timeout.as_secs_f64());
+    Err(ConnectError::Unreachable { address, seconds, reason })
 }
 
 fn open(address: &Address, deadline: Instant) -> Result<Stream, Failure> {

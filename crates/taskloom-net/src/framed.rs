@@ -160,8 +160,10 @@ impl<S: 'static> Framed<S> {
         bounds: Bounds,
         protocol: Box<dyn Protocol<S>>,
     ) -> Self {
-        let Connected { stream, mut reader, features, .. } = connected;
+        let Connected { stream, mut reader, features, is_relayed, .. } = connected;
         reader.set_limits(bounds.frames);
+        // Who passes bytes on drops the descriptors that come with them.
+        let bounds = Bounds { files: bounds.files && !is_relayed, ..bounds };
         let channel = Self::channel(stream, remote, bounds);
         channel.set_features(features);
         Self {
@@ -210,7 +212,12 @@ impl<S: 'static> Framed<S> {
             // The end itself is still to be read, and no event will say so again.
             fill = self.fill();
         }
-        if let Err(reason) = self.take_files(owner).and_then(|()| self.take_frames(owner)) {
+        let taken = self.take_files(owner).and_then(|()| self.take_frames(owner));
+        if self.channel.is_detached() {
+            self.phase = Phase::Closed;
+            return Flow::Done;
+        }
+        if let Err(reason) = taken {
             let peer = self.channel.stream().peer();
             log::report(&format!("closed the connection of {peer}: {reason}"));
             self.channel.close(&reason);

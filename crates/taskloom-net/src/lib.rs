@@ -3,6 +3,7 @@
 //! - [`event_loop`]: one thread, many [`event_loop::Handler`]s, timers, commands from outside.
 //! - [`channel`]: the sending half of a connection; any thread writes, without a hand-off.
 //! - [`framed`]: the receiving half: handshake, then frames to a [`framed::Protocol`].
+//! - [`relay`]: connections that are passed on.
 //! - [`watch`]: staying awake for what comes at once.
 //! - [`listener`], [`mod@connect`]: how connections come to be.
 //!
@@ -16,6 +17,7 @@ pub mod framed;
 pub mod listener;
 pub mod log;
 pub mod out_queue;
+pub mod relay;
 pub mod runtime_dir;
 pub mod stream;
 pub mod token;
@@ -23,10 +25,11 @@ pub mod watch;
 
 pub use address::{Address, AddressError};
 pub use channel::Channel;
-pub use connect::{ConnectError, ConnectOptions, connect, resume};
+pub use connect::{ConnectError, ConnectOptions, connect, connect_through, resume};
 pub use event_loop::{Control, EventLoop, Flow, Handler, Owner, Ready, Remote};
 pub use framed::{Framed, Protocol};
 pub use listener::{ListenError, ListenOptions, Listener};
 pub use out_queue::OutQueue;
+pub use relay::{Relay, RelayTotals};
 pub use stream::Stream;
 pub use watch::Watch;

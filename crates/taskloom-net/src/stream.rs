@@ -101,6 +101,13 @@ impl Stream {
         matches!(self, Self::Unix(_))
     }
 
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => Ok(Self::Tcp(stream.try_clone()?)),
+            Self::Unix(stream) => Ok(Self::Unix(stream.try_clone()?)),
+        }
+    }
+
     pub fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_nonblocking(true),
@@ -122,6 +129,20 @@ impl Stream {
                 stream.set_write_timeout(timeout)
             }
         }
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn end_writing(&self) {
+        // Fails only when the other side has already gone.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    /// Reads once; 0 means the end.
+    pub(crate) fn read_slice(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self, buffer, RecvFlags::empty())?.0)
     }
 
     /// Ends both directions: the owner's poller sees the end, and so does the other side.

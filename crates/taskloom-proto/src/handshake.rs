@@ -35,6 +35,8 @@ pub enum Role {
     Supervisor,
     /// A data connection to a worker.
     Peer,
+    /// A connection to the scheduler that is to be passed on to a worker: [`crate::relay`].
+    Relay,
 }
 
 impl Wire for Role {
@@ -44,6 +46,7 @@ impl Wire for Role {
             Self::Worker => 2,
             Self::Supervisor => 3,
             Self::Peer => 4,
+            Self::Relay => 5,
         });
     }
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -52,6 +55,7 @@ impl Wire for Role {
             2 => Ok(Self::Worker),
             3 => Ok(Self::Supervisor),
             4 => Ok(Self::Peer),
+            5 => Ok(Self::Relay),
             tag => Err(DecodeError::UnknownTag { what: "role", tag }),
         }
     }

@@ -10,6 +10,7 @@
 //! - [`policy`]: what few tasks ask for, and interrupts; [`memory`]: what workers say of theirs.
 //! - [`session`]: how a session outlives its connection; [`rejoin`]: what is left of one that did
 //!   not.
+//! - [`relay`]: how a client gets at a worker that it cannot reach.
 //!
 //! Nothing here does IO. Bytes from a peer never cause a panic: they are a message or a
 //! [`wire::DecodeError`]. The rules for changing a message are in `docs/design/wire.md`.
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod peer;
 pub mod policy;
 pub mod rejoin;
+pub mod relay;
 pub mod session;
 pub mod shards;
 pub mod shared;

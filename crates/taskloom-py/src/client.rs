@@ -42,7 +42,7 @@ pub struct CoreClient {
 fn connect_error(py: Python<'_>, error: &ConnectError) -> PyErr {
     match error {
         ConnectError::Address(_) => PyValueError::new_err(error.to_string()),
-        ConnectError::Unreachable { .. } => {
+        ConnectError::Unreachable { .. } | ConnectError::NotRelayed { .. } => {
             crate::errors::raise(py, "UnreachableError", (error.to_string(), "unreachable"))
         }
         ConnectError::Token(_) | ConnectError::Handshake { .. } => {
@@ -62,7 +62,7 @@ pub(crate) fn prepare(
     };
     let token = load_token().map_err(|error| failed(&error))?;
     let io = IoThread::global().map_err(|error| failed(&error))?;
-    Ok((ClientConfig { name, strict, worker, token }, io))
+    Ok((ClientConfig { name, strict, worker, token, relayed: false }, io))
 }
 
 impl CoreClient {
@@ -154,8 +154,12 @@ impl CoreClient {
 #[pymethods]
 impl CoreClient {
     /// Connect to the scheduler at an address. ``worker``: the worker whose tasks use it.
+    /// ``relayed``: whether values always pass the scheduler, or only those of workers that cannot
+    /// be reached.
     #[staticmethod]
-    #[pyo3(signature = (address, name, future_class, *, timeout=30.0, strict=false, worker=String::new()))]
+    #[pyo3(signature = (
+        address, name, future_class, *, timeout=30.0, strict=false, worker=String::new(), relayed=false
+    ))]
     fn connect(
         py: Python<'_>,
         address: &str,
@@ -164,8 +168,10 @@ impl CoreClient {
         timeout: f64,
         strict: bool,
         worker: String,
+        relayed: bool,
     ) -> PyResult<Self> {
         let (config, io) = prepare(name, strict, worker)?;
+        let config = ClientConfig { relayed, ..config };
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::from_secs(3600));
         let options = ConnectOptions { timeout, retry: true };
         let connected = detached(py, || Client::connect(&config, &io, address, options));

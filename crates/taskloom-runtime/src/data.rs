@@ -10,6 +10,7 @@
 
 mod calls;
 mod client;
+mod detour;
 mod download;
 mod memory;
 mod options;

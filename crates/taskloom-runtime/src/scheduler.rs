@@ -4,6 +4,7 @@
 //! talk to it by swapping vectors of messages, all others over sockets.
 
 mod local;
+mod passing;
 mod probe;
 mod server;
 mod sessions;

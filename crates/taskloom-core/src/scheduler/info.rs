@@ -90,11 +90,27 @@ impl Scheduler {
         Value::Map(self.workers.called(words).into_iter().map(entry).collect())
     }
 
+    /// The shell passes connections of clients on to workers that they cannot reach: so many now,
+    /// so many bytes in all.
+    pub fn note_relayed(&mut self, connections: usize, bytes: u64) {
+        self.relayed = super::Relayed { connections, bytes };
+    }
+
+    /// Whether a worker serves its data there.
+    #[must_use]
+    pub fn has_worker_at(&self, address: &str) -> bool {
+        self.workers.iter().any(|worker| worker.info.address == address)
+    }
+
     fn describe(&self) -> Value {
         let workers = self.by_worker(&[], |slot| self.describe_worker(slot));
         let states = State::ALL.map(|state| {
             (Value::from(state.name()), Value::from(self.state_counts[state as usize]))
         });
+        let relay = Value::map([
+            ("connections", Value::from(self.relayed.connections)),
+            ("bytes", Value::from(self.relayed.bytes)),
+        ]);
         Value::map([
             ("type", Value::from("Scheduler")),
             ("id", Value::from(format!("Scheduler-{:016x}", self.epoch))),
@@ -105,6 +121,7 @@ impl Scheduler {
             ("clients", list(self.clients.values().map(|client| client.name.clone()))),
             ("tasks", Value::Map(states.to_vec())),
             ("functions", Value::from(self.functions.len())),
+            ("relay", relay),
         ])
     }
 

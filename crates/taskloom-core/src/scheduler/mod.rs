@@ -233,6 +233,13 @@ pub struct Counters {
     pub spared_copies: u64,
 }
 
+/// What the shell passed on to workers that clients cannot reach.
+#[derive(Debug, Clone, Copy, Default)]
+struct Relayed {
+    connections: usize,
+    bytes: u64,
+}
+
 /// The state machine. See the module's documentation.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -256,6 +263,7 @@ pub struct Scheduler {
     events: events::Events,
     setups: setups::Setups,
     replication: replicas::Replication,
+    relayed: Relayed,
     task_logs: task_logs::TaskLogs,
     coordinator: coordination::Coordinator,
     deposits: deposits::Deposits,
@@ -316,6 +324,7 @@ impl Scheduler {
             events: events::Events::default(),
             setups: setups::Setups::default(),
             replication: replicas::Replication::default(),
+            relayed: Relayed::default(),
             task_logs: task_logs::TaskLogs::default(),
             coordinator: coordination::Coordinator::default(),
             deposits: deposits::Deposits::default(),

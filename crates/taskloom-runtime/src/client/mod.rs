@@ -106,6 +106,9 @@ pub struct ClientConfig {
     /// Address of the worker whose tasks use it; empty for others.
     pub worker: String,
     pub token: Token,
+    /// Whether values always pass the scheduler. Otherwise only those of workers that cannot be
+    /// reached do.
+    pub relayed: bool,
 }
 
 /// A client's connection to a scheduler.
@@ -187,6 +190,9 @@ impl Client {
         let client = Self::prepare(config, io);
         let sink: Arc<dyn Sink<SchedulerToClient>> = Arc::new(Inbox::new(&client));
         client.table.lock().keep_lineage();
+        if let Ok(scheduler) = address.parse() {
+            client.data.allow_detour(scheduler, config.relayed);
+        }
         let opened = io.connect::<ClientToScheduler>(address, &config.token, sink, options)?;
         client.join(config, opened.link, opened.epoch);
         Ok(client)

@@ -28,8 +28,13 @@ impl Bench {
     fn new() -> Self {
         let io = IoThread::start().unwrap();
         let token = Token::new("secret");
-        let config =
-            ClientConfig { name: "test".into(), strict: false, worker: String::new(), token };
+        let config = ClientConfig {
+            name: "test".into(),
+            strict: false,
+            worker: String::new(),
+            token,
+            relayed: false,
+        };
         let client = Client::prepare(&config, &io);
         let recorder = Arc::new(Recorder::default());
         client.join(&config, recorder.clone(), 1);

@@ -1,6 +1,7 @@
 //! The asking side of the data plane.
 
 use super::calls::PendingCall;
+use super::detour::Detour;
 use super::download::{Download, Offer, Partials};
 use super::memory::SharedMemory;
 use super::options::Options;
@@ -68,7 +69,7 @@ pub type FetchCallback = Box<dyn FnOnce(Result<Vec<Fetched>, FetchError>) + Send
 pub type PutCallback = Box<dyn FnOnce(Result<(), FetchError>) + Send>;
 
 /// How long a peer may take to accept a connection.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Fetches values from peers and puts values there. One connection per address, made at first
 /// use; cheap to clone.
@@ -88,6 +89,7 @@ pub(super) struct Shared {
     streams: Mutex<Option<HashMap<String, Arc<Streams>>>>,
     partials: Partials,
     resumed_bytes: AtomicU64,
+    detour: OnceLock<Detour>,
     /// `None` after [`DataClient::close`].
     peers: Mutex<Option<HashMap<String, Arc<Peer>>>>,
 }
@@ -110,9 +112,16 @@ impl DataClient {
                 streams: Mutex::new(Some(HashMap::new())),
                 partials: Partials::default(),
                 resumed_bytes: AtomicU64::new(0),
+                detour: OnceLock::new(),
                 peers: Mutex::new(Some(HashMap::new())),
             }),
         }
+    }
+
+    /// Workers that cannot be reached, or all of them, are reached by way of the scheduler at
+    /// `relay`. Before the first question.
+    pub fn allow_detour(&self, relay: Address, always: bool) {
+        let _ = self.shared.detour.set(Detour::new(relay, always));
     }
 
     /// Bytes of values that did not have to be fetched again after their worker was lost.
@@ -232,9 +241,14 @@ impl Shared {
 
     /// Connects to a worker's data server. Blocks.
     pub(super) fn connect(&self, address: &str) -> Result<Connected, ConnectError> {
-        let address: Address = address.parse()?;
-        let options = ConnectOptions { timeout: CONNECT_TIME, retry: false };
-        connect(&address, Role::Peer, &self.token, options)
+        let target: Address = address.parse()?;
+        let direct = |timeout| {
+            connect(&target, Role::Peer, &self.token, ConnectOptions { timeout, retry: false })
+        };
+        match self.detour.get() {
+            None => direct(CONNECT_TIME),
+            Some(detour) => detour.connect(address, &self.token, direct),
+        }
     }
 
     pub(super) fn known_streams(&self, address: &str) -> Option<Arc<Streams>> {

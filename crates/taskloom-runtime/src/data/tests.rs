@@ -1,5 +1,6 @@
 //! A real server and client, over sockets.
 
+mod detour;
 mod ranges;
 
 use super::*;

@@ -13,7 +13,7 @@ use taskloom_core::scheduler::{Action, Event, Party as Member, Scheduler};
 use taskloom_net::event_loop::Next;
 use taskloom_net::framed::Bounds;
 use taskloom_net::token::random_u64;
-use taskloom_net::{Channel, Control, EventLoop, OutQueue, Owner, Protocol, log};
+use taskloom_net::{Channel, Control, EventLoop, OutQueue, Owner, Protocol, Relay, log};
 use taskloom_proto::client::{ClientToScheduler, Closing, SchedulerToClient};
 use taskloom_proto::frame::Frame;
 use taskloom_proto::handshake::Role;
@@ -40,6 +40,8 @@ pub struct Server {
     pub(super) doubtful: Vec<WorkerNo>,
     pub(super) sessions: SessionTimes,
     pub(super) is_watching: bool,
+    /// Passes connections on to workers; started for the first one.
+    pub(super) relay: Option<Arc<Relay>>,
     origin: Instant,
     /// The time of the batch of events under way; read once per batch.
     now: Option<Nanos>,
@@ -114,6 +116,7 @@ impl Server {
             doubtful: Vec::new(),
             sessions,
             is_watching: false,
+            relay: None,
             origin: Instant::now(),
             now: None,
             stopping: false,
@@ -160,6 +163,7 @@ impl Server {
 
     pub(super) fn handle(&mut self, event: Event) {
         let now = self.now();
+        self.note_relayed();
         self.core.handle(now, event);
     }
 
@@ -357,7 +361,7 @@ impl Party {
                 Role::Worker => {
                     queue.append(|chunk| SchedulerToWorker::Close(closing).write_frame(chunk));
                 }
-                Role::Supervisor | Role::Peer => {}
+                Role::Supervisor | Role::Peer | Role::Relay => {}
             });
         }
         self.close(reason);
@@ -369,7 +373,9 @@ pub(super) fn member(role: Role, number: u32) -> Member {
     match role {
         Role::Client => Member::Client(ClientId(number)),
         Role::Worker => Member::Worker(WorkerNo(number)),
-        Role::Supervisor | Role::Peer => Member::Supervisor(ConnId(u64::from(number))),
+        Role::Supervisor | Role::Peer | Role::Relay => {
+            Member::Supervisor(ConnId(u64::from(number)))
+        }
     }
 }
 
@@ -377,7 +383,7 @@ fn left(role: Role, number: u32) -> Event {
     match role {
         Role::Client => Event::ClientLeft { client: ClientId(number) },
         Role::Worker => Event::WorkerLeft { worker: WorkerNo(number) },
-        Role::Supervisor | Role::Peer => {
+        Role::Supervisor | Role::Peer | Role::Relay => {
             Event::SupervisorLeft { supervisor: ConnId(u64::from(number)) }
         }
     }
@@ -457,6 +463,9 @@ impl Protocol<Server> for Connection {
             return Err("this is a scheduler; it serves no data".into());
         }
         self.role = role;
+        if role == Role::Relay {
+            return Ok(Welcome::default());
+        }
         let SessionTimes { grace, silence } = server.sessions;
         let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
         let (grace_ms, silence_ms) = (millis(grace), millis(silence));
@@ -490,6 +499,7 @@ impl Protocol<Server> for Connection {
     fn on_welcomed(&mut self, server: &mut Server, channel: &Arc<Channel>) {
         self.channel = Some(channel.clone());
         match self.goes_on {
+            _ if self.role == Role::Relay => {}
             Some(_) => server.go_on(self.number, channel),
             None => {
                 channel.start_session(OutQueue::keeping(), 0);
@@ -501,11 +511,14 @@ impl Protocol<Server> for Connection {
     }
 
     fn on_frame(&mut self, server: &mut Server, frame: Frame) -> Result<(), String> {
+        if let (Role::Relay, Some(channel)) = (self.role, &self.channel) {
+            return server.pass_on(channel, &frame);
+        }
         let (kind, body, number) = (frame.kind, &frame.head, self.number);
         let event = match self.role {
             Role::Client => ClientToScheduler::read(kind, body).map(|m| m.event(number)),
             Role::Worker => WorkerToScheduler::read(kind, body).map(|m| m.event(number)),
-            Role::Supervisor | Role::Peer => {
+            Role::Supervisor | Role::Peer | Role::Relay => {
                 SupervisorToScheduler::read(kind, body).map(|m| m.event(number))
             }
         };
@@ -517,6 +530,7 @@ impl Protocol<Server> for Connection {
 
     fn on_closed(&mut self, server: &mut Server, reason: &str) {
         match &self.channel {
+            _ if self.role == Role::Relay => {}
             Some(channel) => server.lose_connection(self.number, channel, reason),
             None => server.leave(self.number, reason),
         }
