@@ -15,6 +15,7 @@ mod download;
 mod memory;
 mod options;
 mod parcel;
+mod pending;
 mod server;
 mod shards;
 mod streams;

@@ -1,7 +1,8 @@
 //! Calls of actors: from the process that has a proxy to the worker where the actor lives, over
 //! the same connections as values.
 
-use super::client::{DataClient, FetchError, Pending, send};
+use super::client::{DataClient, FetchError};
+use super::pending::{Pending, send};
 use super::take_segments;
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Pieces of a shuffle's files, for readers on other hosts. Readers on this host map the files.
 
-use super::client::{DataClient, FetchError, Pending, send};
+use super::client::{DataClient, FetchError};
+use super::pending::{Pending, send};
 use super::take_segments;
 use crate::worker::spill::directory::{ScratchDirectory, base_directory};
 use bytes::Bytes;

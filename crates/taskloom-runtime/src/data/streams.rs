@@ -163,7 +163,7 @@ impl Streams {
             let request = asking.last_request;
             let message = asked.message(request, download.offer.transfer, download.wishes);
             asking.pending.insert(request, (download, asked));
-            super::client::send(channel, &PeerMessage::Range(message), Vec::new());
+            super::pending::send(channel, &PeerMessage::Range(message), Vec::new());
         }
     }
 

@@ -128,5 +128,5 @@ fn wished_codec(wishes: u8) -> Codec {
 }
 
 fn send(channel: &Channel, reply: RangeReply, data: Bytes) {
-    super::client::send(channel, &PeerMessage::RangeReply(reply), vec![data]);
+    super::pending::send(channel, &PeerMessage::RangeReply(reply), vec![data]);
 }
