@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import signal
@@ -18,6 +19,7 @@ from tests.netlab.faults import KINDS, Fault
 from tests.netlab.network import Network, wait_until_reachable
 from tests.netlab.plan import RELAYED, Round, plan_round
 from tests.netlab.shell import Unsuitable, require
+from tests.netlab.smallness import SmallDisk
 
 #: Faults after which a client may get errors in place of values.
 HARMFUL = {"kill-scheduler", "stop-scheduler", "kill-client", "cut", "cut-one-way", "reset"}
@@ -68,9 +70,11 @@ def play(lab: Lab, planned_round: Round) -> tuple[dict[str, int], bool]:
             was_killed = True
         if fault.kind == "eat-memory" and which == 0 and lab.has_small_memory:
             others.append(lab.start_client("eat", fault.target))
+        if fault.kind == "full-disk" and which == 0:
+            others.append(lab.start_client("hoard", fault.target))
     ends = finish(client)
-    for end in (end for other in others for end in finish(other)):
-        ends["eaten" if end == "KilledWorker" else end] = 1
+    for end, count in (item for other in others for item in finish(other).items()):
+        ends[end] = ends.get(end, 0) + count
     return ends, was_killed
 
 
@@ -117,34 +121,43 @@ def explain(lab: Lab, planned_round: Round, problems: list[str]) -> None:
     sys.stdout.flush()
 
 
+def play_rounds(lab: Lab, rounds: list[Round], options: argparse.Namespace) -> tuple[int, int]:
+    """How many rounds were played, and how many failed."""
+    failures = done = 0
+    deadline = time.monotonic() + options.seconds
+    baseline = checks.Baseline()
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(options.record.open("w")) if options.record else None
+        for planned_round in rounds:
+            if time.monotonic() > deadline or failures >= 3:
+                break
+            problems = run_round(lab, planned_round, baseline)
+            done += 1
+            if record:
+                line = json.dumps({**planned_round.record(), "problems": problems})
+                record.write(line + "\n")
+                record.flush()
+            if problems:
+                failures += 1
+                explain(lab, planned_round, problems)
+    return done, failures
+
+
 def run(options: argparse.Namespace) -> int:
     rounds = planned(options)
     before = checks.shared_memory()
-    record = options.record.open("w") if options.record else None
-    failures = done = 0
-    deadline = time.monotonic() + options.seconds
-    with tempfile.TemporaryDirectory(prefix="taskloom-netlab-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="taskloom-netlab-") as name,
+        SmallDisk(Path(name) / "disk") as disk,
+    ):
         directory = Path(name)
-        with Network(HOSTS, relayed=RELAYED) as network, Lab(network, directory) as lab:
+        with Network(HOSTS, relayed=RELAYED) as network, Lab(network, directory, disk) as lab:
             for host in WORKERS:
                 wait_until_reachable(network, host, "sched")
             checks.wait_until_whole(lab)
             if not lab.has_small_memory:
                 print("memory cannot be bounded here (no cgroup): eat-memory is left out")
-            baseline = checks.Baseline()
-            for planned_round in rounds:
-                if time.monotonic() > deadline or failures >= 3:
-                    break
-                problems = run_round(lab, planned_round, baseline)
-                done += 1
-                if record:
-                    record.write(
-                        json.dumps({**planned_round.record(), "problems": problems}) + "\n"
-                    )
-                    record.flush()
-                if problems:
-                    failures += 1
-                    explain(lab, planned_round, problems)
+            done, failures = play_rounds(lab, rounds, options)
         left = checks.left_files(directory)
         if left:
             failures += 1

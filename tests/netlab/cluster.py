@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.netlab.network import ROOT, Network
-from tests.netlab.smallness import SmallMemory
+from tests.netlab.smallness import SmallDisk, SmallMemory
 
 PORT = 8786
 WORKERS = ["w0", "w1", "w2", "w3"]
 HOSTS = ["sched", *WORKERS, "client"]
 #: The host whose supervisor and worker share a small memory.
 SMALL, SMALL_BYTES = "w0", 400_000_000
+#: The host whose worker may use little memory, and writes the rest to a small disk.
+SMALL_DISK, LITTLE_BYTES = "w1", 400_000_000
 #: Silence after which a worker is lost: faults are shorter or longer than this.
 TTL_S = 3
 
@@ -28,15 +30,17 @@ TTL_S = 3
 class Lab:
     """Scheduler, four supervised workers of one thread, and programs of a client."""
 
-    def __init__(self, network: Network, directory: Path) -> None:
+    def __init__(self, network: Network, directory: Path, disk: SmallDisk) -> None:
         self.network = network
         self.directory = directory
+        #: Where the worker on `SMALL_DISK` writes what does not fit into its memory.
+        self.disk = disk
         self._token = secrets.token_hex(16)
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._small = SmallMemory(f"tlab-{os.getpid()}", SMALL_BYTES)
         for host in HOSTS:
             for name in ["run", "tmp"]:
-                (directory / host / name).mkdir(parents=True, mode=0o700)
+                (directory / host / name).mkdir(parents=True, mode=0o700, exist_ok=True)
 
     def __enter__(self) -> Lab:
         return self
@@ -89,9 +93,16 @@ class Lab:
         words = ["taskloom", "scheduler", "--host", host, "--allow-insecure-network", *options]
         self._processes["sched"] = self.start("sched", *words)
 
+    def ensure_scheduler(self) -> None:
+        if not self.is_up("sched"):
+            self.start_scheduler()
+
     def start_worker(self, host: str) -> None:
         own = ["--host", self.network.address(host), "--allow-insecure-network", "--name", host]
-        local = ["--local-directory", str(self.directory / host / "tmp"), "--nthreads", "1"]
+        scratch = self.disk.path if host == SMALL_DISK else self.directory / host / "tmp"
+        local = ["--local-directory", str(scratch), "--nthreads", "1"]
+        if host == SMALL_DISK:
+            local += ["--memory-limit", str(LITTLE_BYTES)]
         words = ["taskloom", "worker", self.address, *own, *local, "--no-dashboard"]
         self._processes[host] = self.start(host, *words)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.netlab.cluster import HOSTS, Lab
+from tests.netlab.cluster import HOSTS, WORKERS, Lab
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,13 @@ def cut_one_way(lab: Lab, fault: Fault) -> None:
     lab.network.drop(fault.name, fault.target, fault.other)
 
 
+def part_client(lab: Lab, fault: Fault) -> None:
+    """The client reaches the scheduler, and no worker."""
+    for worker in WORKERS:
+        lab.network.drop(fault.name, worker, fault.target)
+        lab.network.drop(fault.name, fault.target, worker)
+
+
 def reset(lab: Lab, fault: Fault) -> None:
     lab.network.reset(fault.name, fault.target, fault.other)
     lab.network.reset(fault.name, fault.other, fault.target)
@@ -78,11 +85,13 @@ def make_far(lab: Lab, fault: Fault) -> None:
 KINDS: dict[str, tuple[Act, Act]] = {
     "kill-worker": (signal_worker(signal.SIGKILL), nothing),
     "kill-supervisor": (signal_main(signal.SIGKILL), nothing),
-    "kill-scheduler": (signal_main(signal.SIGKILL), nothing),
+    # Started again at the same address: workers and clients come back with what they have.
+    "kill-scheduler": (signal_main(signal.SIGKILL), lambda lab, fault: lab.ensure_scheduler()),
     "stop-worker": (signal_worker(signal.SIGSTOP), signal_worker(signal.SIGCONT)),
     "stop-scheduler": (signal_main(signal.SIGSTOP), signal_main(signal.SIGCONT)),
     "cut": (cut, heal),
     "cut-one-way": (cut_one_way, heal),
+    "part-client": (part_client, heal),
     "reset": (reset, heal),
     "loss": (lose, heal),
     "slow": (
@@ -94,4 +103,6 @@ KINDS: dict[str, tuple[Act, Act]] = {
     "kill-client": (nothing, nothing),
     # A second client has a task eat more than the worker's memory.
     "eat-memory": (nothing, nothing),
+    # A second client has a worker hold more than its memory, whose disk takes nothing for a while.
+    "full-disk": (lambda lab, fault: lab.disk.fill(), lambda lab, fault: lab.disk.empty()),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.netlab.cluster import SMALL, TTL_S, WORKERS
+from tests.netlab.cluster import SMALL, SMALL_DISK, TTL_S, WORKERS
 from tests.netlab.faults import Fault
 
 #: Shorter than the time after which a silent worker is lost, and longer.
@@ -55,6 +55,11 @@ def plan_fault(kind: str, rng: random.Random) -> Fault:
         return Fault(kind, at_s, 0, "client")
     if kind == "eat-memory":
         return Fault(kind, at_s, 0, SMALL)
+    if kind == "full-disk":
+        return Fault(kind, at_s, duration_s, SMALL_DISK)
+    if kind == "part-client":
+        # From before the client's program runs until long after its tasks are done.
+        return Fault(kind, 0, round(LONG_S * 1.5, 3), "client")
     if kind == "far":
         return Fault(kind, at_s, duration_s, RELAYED)
     if kind in ("cut", "cut-one-way", "reset"):

@@ -1,4 +1,4 @@
-"""A control group with little memory: what runs in it is killed by the kernel when it eats more."""
+"""A control group with little memory, where the kernel kills what eats more; and a little disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import os
 import time
 from pathlib import Path
+
+from tests.netlab.shell import run
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -56,3 +58,35 @@ def find_group() -> tuple[Path | None, str]:
 
 def writable(group: Path) -> Path | None:
     return group if os.access(group, os.W_OK) else None
+
+
+class SmallDisk:
+    """A file system in memory, of 128 MB, for the time of a ``with`` block."""
+
+    SIZE_BYTES = 128_000_000
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> SmallDisk:
+        self.path.mkdir(parents=True)
+        size = f"size={self.SIZE_BYTES},mode=700"
+        run("mount", "-t", "tmpfs", "-o", size, "tlab", str(self.path))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Lazily: a process that ends at this moment may still have a file there.
+        run("umount", "--lazy", str(self.path))
+
+    @property
+    def _ballast(self) -> Path:
+        return self.path / "ballast"
+
+    def fill(self) -> None:
+        """Nobody else can write a byte."""
+        with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
+
+    def empty(self) -> None:
+        self._ballast.unlink(missing_ok=True)

@@ -54,3 +54,18 @@ def eat(megabytes: int) -> int:
     for _ in range(megabytes):
         eaten.append(bytearray(b"x" * 1_000_000))
     return len(eaten)
+
+
+#: A hoard of 14 of these does not fit into the memory for results of a worker with 400 MB.
+HEAP_BYTES = 20_000_000
+
+
+def heap(number: int) -> bytes:
+    """A large value that tells its number."""
+    return bytes([number]) * HEAP_BYTES
+
+
+def weigh(value: bytes) -> tuple[int, bytes]:
+    """The number that such a value was made with; -1 if it was damaged."""
+    is_whole = len(value) == HEAP_BYTES and value.count(value[0]) == HEAP_BYTES
+    return (value[0] if is_whole else -1), b""

@@ -1,7 +1,8 @@
 """A client's program: a random graph; how every one of its futures ended, as one line of JSON.
 
 ``python -m tests.netlab.workload ADDRESS SEED``; with ``eat WORKER`` in place of the seed, one
-task that needs more memory than its worker has.
+task that needs more memory than its worker has; with ``hoard WORKER``, results of which that worker
+has to write some to disk.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import time
 from collections import Counter
 
 from taskloom import Client
-from taskloom.errors import CancelledError, TaskloomError
-from tests.netlab.work import eat, plan_steps, right_values, run_step
+from taskloom.errors import CancelledError, KilledWorker, TaskloomError
+from tests.netlab.work import eat, heap, plan_steps, right_values, run_step, weigh
 
 #: No fault lasts as long: a future that is pending then stays so.
 PATIENCE_S = 60
@@ -52,17 +53,30 @@ def run_eater(client: Client, worker: str) -> Counter[str]:
         return Counter(["pending"])
     except TaskloomError as error:
         is_named = "memory" in str(error)
-        return Counter([type(error).__name__ if is_named else f"unexplained: {error}"])
+        is_killed = is_named and isinstance(error, KilledWorker)
+        return Counter(["eaten" if is_killed else f"unexplained: {error}"])
     return Counter(["right"])
+
+
+def run_hoarder(client: Client, worker: str) -> Counter[str]:
+    futures = [client.submit(heap, number, workers=[worker], pure=False) for number in range(14)]
+    until = time.monotonic() + PATIENCE_S
+    values = [client.submit(weigh, future, pure=False) for future in futures]
+    # All are held until the last is known.
+    pairs = zip(values, range(len(futures)), strict=True)
+    return Counter(outcome(value, number, until) for value, number in pairs)
 
 
 def main() -> None:
     address, *what = sys.argv[1:]
     try:
         with Client(address, timeout=20) as client:
-            ends = (
-                run_eater(client, what[1]) if what[0] == "eat" else run_graph(client, int(what[0]))
-            )
+            if what[0] == "eat":
+                ends = run_eater(client, what[1])
+            elif what[0] == "hoard":
+                ends = run_hoarder(client, what[1])
+            else:
+                ends = run_graph(client, int(what[0]))
     except TaskloomError as error:
         ends = Counter([type(error).__name__])
     print(json.dumps(ends), flush=True)
