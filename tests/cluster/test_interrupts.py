@@ -73,14 +73,18 @@ def hold_the_interpreter():
 
 
 def swallow(log, flag):
-    """Catch every interrupt, and go on."""
-    tasks.append_line(log, "started")
-    while not os.path.exists(flag):
+    """Catch every interrupt, wherever it comes, and go on."""
+    is_told = False
+    while True:
         try:
-            time.sleep(0.01)
+            if not is_told:
+                tasks.append_line(log, "started")
+                is_told = True
+            while not os.path.exists(flag):
+                time.sleep(0.01)
+            return "went on"
         except BaseException as error:  # noqa: BLE001
             tasks.append_line(log, type(error).__name__)
-    return "went on"
 
 
 # Time-outs ----------------------------------------------------------------------------------
