@@ -137,7 +137,7 @@ def test_a_timed_out_attempt_is_tried_again(client, tmp_path):
     future = client.with_options(timeout=0.1, retries=policy).submit(spin, str(log))
     with pytest.raises(TaskTimeout):
         future.result(timeout=20)
-    assert log.read_text().split()[-1] == "TaskTimeout" * 2
+    assert log.read_text().split().count("TaskTimeout") == 2
 
 
 def test_a_wait_for_another_task_ends_with_the_timeout(client, tmp_path):
