@@ -58,8 +58,8 @@ def plan_fault(kind: str, rng: random.Random) -> Fault:
     if kind == "full-disk":
         return Fault(kind, at_s, duration_s, SMALL_DISK)
     if kind == "part-client":
-        # From before the client's program runs until long after its tasks are done.
-        return Fault(kind, 0, round(LONG_S * 1.5, 3), "client")
+        # From before the client's program runs until after most of its tasks are done.
+        return Fault(kind, 0, LONG_S, "client")
     if kind == "far":
         return Fault(kind, at_s, duration_s, RELAYED)
     if kind in ("cut", "cut-one-way", "reset"):
