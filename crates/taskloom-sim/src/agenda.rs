@@ -61,6 +61,8 @@ pub enum Happening {
         task: TaskId,
         worker: WorkerNo,
     },
+    /// What a client wanted to do later, by its number.
+    ClientCalledBack(ClientId, u64),
     /// A step of the plan comes, by its number.
     Planned(usize),
     WorkerTick(WorkerNo),

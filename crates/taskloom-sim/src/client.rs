@@ -1,11 +1,14 @@
-//! A client: what it submitted, what it holds, and what it has been told.
+//! A client: the real one, and what it must know: what it submitted, what it holds, and what it has
+//! been told. After each message the two are compared.
 
 use crate::broken::{Broken, Checked};
+use crate::real::RealClient;
 use crate::sharing::{Asked, Sharing};
 use crate::workload::Behaviour;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use taskloom_proto::actor::ActorNews;
-use taskloom_proto::client::{Answer, Reply, SchedulerToClient};
+use taskloom_proto::client::{Answer, Handles, Reply, SchedulerToClient};
+use taskloom_runtime::client::{Held, Notice, Outcome};
 use taskloom_types::{ClientId, Handle, Key, TaskId, WorkerNo};
 
 /// What a client knows of one of its futures.
@@ -43,9 +46,13 @@ pub struct SimFuture {
     /// Whether the scheduler knows its handle: not while a scatter waits for its plan.
     pub bound: bool,
     pub known: Known,
+    /// Where its value was said to be.
+    pub place: Option<(TaskId, WorkerNo)>,
     /// The task whose error it has.
     pub culprit: Option<Key>,
     pub released: bool,
+    /// The scheduler was told of its release: what comes of it now is dropped.
+    pub gone: bool,
     /// Cancelled by this or another client: then the end is open.
     pub cancel_asked: bool,
 }
@@ -57,18 +64,18 @@ pub struct Watched {
     pub news: Option<ActorNews>,
 }
 
-#[derive(Debug)]
 pub struct SimClient {
     pub id: ClientId,
     pub alive: bool,
     /// Collisions fail its submissions.
     pub strict: bool,
-    pub last_handle: u64,
-    pub last_submission: u64,
-    pub last_request: u64,
+    pub real: RealClient,
+    pub last_watch: u64,
     pub futures: BTreeMap<Handle, SimFuture>,
-    /// Functions that it believes the scheduler to know.
-    pub functions: BTreeSet<u8>,
+    /// What each key stands for, or stood for last.
+    names: BTreeMap<Key, Handle>,
+    /// Functions of its next submission serve for that one only.
+    pub is_passing: bool,
     /// Requests without an answer, and for scattered values which future gets which.
     pub requests: BTreeMap<u64, Vec<Handle>>,
     pub sharing: Sharing,
@@ -85,33 +92,144 @@ pub enum Todo {
     Share { request: u64, asked: Asked, answer: Answer },
 }
 
+/// Why a strict client's future ended whose key is in use for other work.
+const COLLISION: &str = "collision";
+
+/// The futures that a message is about.
+fn handles_in(message: &SchedulerToClient) -> Vec<Handle> {
+    match message {
+        SchedulerToClient::Ready(list) => list.iter().map(|ready| ready.handle).collect(),
+        SchedulerToClient::Erred(erred) => erred.handles.clone(),
+        SchedulerToClient::Cancelled(cancelled) => cancelled.handles.clone(),
+        SchedulerToClient::Pending(pending) => pending.handles.clone(),
+        SchedulerToClient::Collision(collision) => vec![collision.handle],
+        _ => Vec::new(),
+    }
+}
+
+/// What simulated tasks return.
+fn number_in(raw: &[u8]) -> u64 {
+    raw.first_chunk().map_or(0, |raw| u64::from_le_bytes(*raw))
+}
+
 impl SimClient {
     pub fn new(id: ClientId, strict: bool) -> Self {
         Self {
             id,
             alive: true,
             strict,
-            last_handle: 0,
-            last_submission: 0,
-            last_request: 0,
+            real: RealClient::new(strict),
+            last_watch: 0,
             futures: BTreeMap::new(),
-            functions: BTreeSet::new(),
+            names: BTreeMap::new(),
+            is_passing: false,
             requests: BTreeMap::new(),
             sharing: Sharing::default(),
             watches: BTreeMap::new(),
         }
     }
 
-    pub fn next_handle(&mut self) -> Handle {
-        self.last_handle += 1;
-        Handle(self.last_handle)
+    /// The user has a future of the client's. Returns its handle, and whether it is a new one.
+    ///
+    /// # Errors
+    /// The key stands for what it must not stand for.
+    pub fn take(&mut self, held: Held, new: impl FnOnce() -> SimFuture) -> Checked<(Handle, bool)> {
+        let entry = held.entry();
+        let (handle, key) = (entry.handle, entry.key.clone());
+        if let Some(future) = self.futures.get(&handle) {
+            if matches!(future.known, Known::Cancelled(_)) {
+                let what = format!("cancelled future {key} stands for new work");
+                return Err(Broken::new("I16", what));
+            }
+            if future.released {
+                return Err(Broken::new("I12", format!("{key} is released, and used again")));
+            }
+            return Ok((handle, false));
+        }
+        let former = self.names.insert(key.clone(), handle).and_then(|it| self.futures.get(&it));
+        if former.is_some_and(|it| !it.released && !matches!(it.known, Known::Cancelled(_))) {
+            return Err(Broken::new("I12", format!("the client has forgotten {key}")));
+        }
+        self.real.keep(held);
+        self.futures.insert(handle, new());
+        Ok((handle, true))
+    }
+
+    pub fn let_go(&mut self, handles: &[Handle]) {
+        for handle in handles {
+            if let Some(future) = self.futures.get_mut(handle) {
+                future.released = true;
+            }
+            self.real.let_go(*handle);
+        }
+    }
+
+    /// The client tells the scheduler what it holds no more.
+    ///
+    /// # Errors
+    /// The user holds it, or it was told before.
+    pub fn on_release(&mut self, released: &Handles) -> Checked {
+        for handle in &released.handles {
+            let future = self.futures.get_mut(handle);
+            if !future.as_ref().is_some_and(|future| future.released && !future.gone) {
+                let what = format!("client {} tells of the release of {handle}", self.id);
+                return Err(Broken::new("I12", what));
+            }
+            future.into_iter().for_each(|future| future.gone = true);
+        }
+        Ok(())
+    }
+
+    /// A message comes: what must be so follows from it, and is so.
+    ///
+    /// # Errors
+    /// The message breaks a promise to the client, or the client takes it wrongly.
+    pub fn receive(&mut self, message: SchedulerToClient) -> Checked<Vec<Todo>> {
+        let named = handles_in(&message);
+        let reply = match &message {
+            SchedulerToClient::Reply(reply) => Some(reply.clone()),
+            _ => None,
+        };
+        let collision = match &message {
+            SchedulerToClient::Collision(collision) if !self.strict => Some(collision.clone()),
+            _ => None,
+        };
+        let todo = self.on_message(message.clone())?;
+        self.real.deliver(message);
+        named.iter().try_for_each(|handle| self.check_entry(*handle))?;
+        if let Some(Reply { id, answer }) = reply
+            && self.real.answer(id) != Some(answer)
+        {
+            return Err(Broken::new("I1", format!("the answer to request {id} does not arrive")));
+        }
+        let notices = self.real.client.take_notices();
+        if let Some(collision) = collision
+            && !notices.contains(&Notice::Collision(collision))
+        {
+            return Err(Broken::new("I1", "a collision is not told to the user"));
+        }
+        Ok(todo)
+    }
+
+    /// The client knows of a future what it must know, and nothing else.
+    ///
+    /// # Errors
+    /// It does not (I1).
+    pub fn check_entry(&self, handle: Handle) -> Checked {
+        let Some(future) = self.futures.get(&handle) else { return Ok(()) };
+        let Some(outcome) = self.real.outcome(handle) else { return Ok(()) };
+        if future.is_known_as(&outcome) {
+            return Ok(());
+        }
+        let what = format!("the client takes {} for {outcome:?}: {:?}", future.key, future.known);
+        Err(Broken::new("I1", what))
     }
 
     /// Applies a message.
     ///
     /// # Errors
     /// The message breaks a promise to the client.
-    pub fn on_message(&mut self, message: SchedulerToClient) -> Checked<Vec<Todo>> {
+    fn on_message(&mut self, message: SchedulerToClient) -> Checked<Vec<Todo>> {
         let mut todo = Vec::new();
         match message {
             SchedulerToClient::Ready(list) => {
@@ -122,12 +240,12 @@ impl SimClient {
                         return Err(Broken::new("I1", what));
                     }
                     future.known = match ready.value {
-                        Some(value) => {
-                            let mut raw = [0; 8];
-                            raw.copy_from_slice(&value[..8]);
-                            Known::Value(u64::from_le_bytes(raw))
-                        }
+                        Some(value) => Known::Value(number_in(&value)),
                         None => Known::There(ready.task, ready.worker),
+                    };
+                    future.place = match future.known {
+                        Known::There(task, worker) => Some((task, worker)),
+                        _ => None,
                     };
                     if let Known::There(task, worker) = future.known {
                         todo.push(Todo::Fetch { handle: ready.handle, task, worker });
@@ -148,7 +266,7 @@ impl SimClient {
             }
             SchedulerToClient::Cancelled(cancelled) => {
                 for handle in cancelled.handles {
-                    if let Some(future) = self.futures.get_mut(&handle) {
+                    if let Some(future) = self.futures.get_mut(&handle).filter(|it| !it.gone) {
                         future.known = Known::Cancelled(cancelled.reason.clone());
                     }
                 }
@@ -200,8 +318,8 @@ impl SimClient {
         let other = future.other.take();
         let itself = || Broken::new("I4", format!("{} collides with itself", future.key));
         future.expected = other.ok_or_else(itself)?;
-        if strict {
-            future.known = Known::Cancelled("collision".into());
+        if strict && !future.gone {
+            future.known = Known::Cancelled(COLLISION.into());
             future.cancel_asked = true;
         }
         Ok(())
@@ -217,7 +335,7 @@ impl SimClient {
             let what = format!("cancelled future {} was told {what}", future.key);
             return Err(Broken::new("I16", what));
         }
-        Ok(Some(future))
+        Ok((!future.gone).then_some(future))
     }
 }
 
@@ -235,8 +353,10 @@ impl SimFuture {
             unpickled: false,
             bound: true,
             known: Known::Pending,
+            place: None,
             culprit: None,
             released: false,
+            gone: false,
             cancel_asked: false,
         }
     }
@@ -245,6 +365,31 @@ impl SimFuture {
     pub fn note_actor(&mut self, behaviour: Behaviour) {
         self.is_actor = matches!(behaviour, Behaviour::Actor | Behaviour::SavedActor);
         self.may_lose_actor |= behaviour == Behaviour::Actor;
+    }
+
+    /// The same work, in the hands of somebody who has heard nothing of it.
+    pub fn anew(&self) -> Self {
+        let known = Known::Pending;
+        let (place, released, gone, bound) = (None, false, false, true);
+        Self { known, place, released, gone, bound, ..self.clone() }
+    }
+
+    /// Whether the client's view is what it should be.
+    fn is_known_as(&self, outcome: &Outcome) -> bool {
+        match (&self.known, outcome) {
+            (Known::Pending, Outcome::Pending) => true,
+            (Known::Value(value), Outcome::Inline(raw)) => {
+                self.place.is_none() && *value == number_in(raw)
+            }
+            // A value that was fetched stays where it was, too.
+            (Known::Value(_) | Known::There(..), Outcome::Remote { task, worker, .. }) => {
+                self.place == Some((*task, *worker))
+            }
+            (Known::Erred(kind), Outcome::Erred(error)) => *kind == error.type_name,
+            (Known::Cancelled(reason), Outcome::Cancelled(why)) => *reason == why.reason,
+            (Known::Cancelled(reason), Outcome::Refused(_)) => reason == COLLISION,
+            _ => false,
+        }
     }
 
     /// # Errors

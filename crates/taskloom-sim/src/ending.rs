@@ -11,22 +11,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Event};
 use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{
-    Adapt, ClientToScheduler, PlanScatter, Question, Request, RestartWorkers, RetireWorkers,
-    RunEverywhere, SchedulerToClient, WaitForWorkers,
+    Adapt, ClientToScheduler, Question, Request, RestartWorkers, RetireWorkers, RunEverywhere,
+    SchedulerToClient, WaitForWorkers,
 };
 use taskloom_proto::{ExitKind, Value};
-use taskloom_types::{ClientId, Handle, Key, Nanos, TaskId, WorkerNo};
+use taskloom_runtime::client::ScatterItem;
+use taskloom_types::{ClientId, Key, Nanos, TaskId, WorkerNo};
 
 const QUARTER_SECOND: u64 = 250 * Nanos::MILLISECOND;
 
 impl World {
-    fn ask(&mut self, client: ClientId, question: Question, waiting: Vec<Handle>) {
+    fn ask(&mut self, client: ClientId, question: Question) {
         let Some(record) = self.client(client) else { return };
-        record.last_request += 1;
-        let id = record.last_request;
-        record.requests.insert(id, waiting);
+        let id = record.real.ask(question);
+        record.requests.insert(id, Vec::new());
         self.report.requests += 1;
-        self.from_client(client, ClientToScheduler::Request(Request { id, question }));
+        self.carry(client);
     }
 
     pub fn ask_something(&mut self, client: ClientId) {
@@ -52,7 +52,7 @@ impl World {
             }
             _ => self.control_something(client),
         };
-        self.ask(client, question, Vec::new());
+        self.ask(client, question);
     }
 
     pub fn retire_one(&mut self, client: ClientId) {
@@ -71,7 +71,7 @@ impl World {
         } else {
             Question::RetireWorkers(RetireWorkers { workers, close })
         };
-        self.ask(client, question, Vec::new());
+        self.ask(client, question);
     }
 
     pub fn restart_some(&mut self, client: ClientId) {
@@ -82,7 +82,7 @@ impl World {
         let name = format!("worker-{}", self.rng.below(self.names));
         let workers = if self.rng.chance(30) { vec![name] } else { vec![] };
         let restart = RestartWorkers { timeout_ns: 0, workers };
-        self.ask(client, Question::Restart(restart), Vec::new());
+        self.ask(client, Question::Restart(restart));
     }
 
     /// What a retired worker holds goes to others, if there are any.
@@ -95,27 +95,38 @@ impl World {
     }
 
     /// Scatters new values, and now and then one that was scattered before.
-    pub fn scatter_some(&mut self, client: ClientId) {
-        let mut items = Vec::new();
+    ///
+    /// # Errors
+    /// The client takes a key for something else.
+    pub fn scatter_some(&mut self, client: ClientId) -> Checked {
+        let mut names = Vec::new();
         for _ in 0..self.rng.between(1, 3) {
             let is_old = self.scattered > 0 && self.rng.chance(30);
             let name = if is_old { self.rng.below(self.scattered) } else { self.scattered };
             self.scattered = self.scattered.max(name + 1);
-            let key = Key::from_text(&format!("data-{name}"));
-            let Some(record) = self.client(client) else { return };
-            let handle = record.next_handle();
-            let mut future = SimFuture::new(key.clone(), scattered_value(name));
+            names.push(name);
+        }
+        let broadcast = self.rng.chance(30);
+        let Some(record) = self.client(client) else { return Ok(()) };
+        let key = |name: &u64| Key::from_text(&format!("data-{name}"));
+        let item = |name| ScatterItem { key: key(name), size_bytes: 8_000, segments: Vec::new() };
+        let items = names.iter().map(item).collect();
+        let (request, held) = record.real.scatter(items, broadcast, QUARTER_SECOND);
+        let mut waiting = Vec::new();
+        for (name, held) in names.iter().zip(held) {
+            let mut future = SimFuture::new(key(name), scattered_value(*name));
             future.needs_data = true;
             future.bound = false;
-            record.futures.insert(handle, future);
-            items.push((handle, key, 8_000));
-            self.report.futures += 1;
-            self.report.scattered += 1;
+            let (handle, is_new) = record.take(held, || future)?;
+            waiting.extend(is_new.then_some(handle));
         }
-        let handles = items.iter().map(|(handle, _, _)| *handle).collect();
-        let broadcast = self.rng.chance(30);
-        let plan = PlanScatter { items, workers: vec![], broadcast, timeout_ns: QUARTER_SECOND };
-        self.ask(client, Question::PlanScatter(plan), handles);
+        let count = waiting.len() as u64;
+        record.requests.insert(request, waiting);
+        self.report.futures += count;
+        self.report.scattered += count;
+        self.report.requests += 1;
+        self.carry(client);
+        Ok(())
     }
 
     /// No more faults: every worker starts, everything comes to its end and is checked; then
@@ -172,6 +183,7 @@ impl World {
                 let what = format!("request {request} of client {} has no answer", client.id);
                 return Err(Broken::new("I1", what));
             }
+            client.futures.keys().try_for_each(|handle| client.check_entry(*handle))?;
             let own = client.futures.values().filter(|future| !future.released);
             futures.extend(own.map(|future| (client.id, future.clone())));
         }

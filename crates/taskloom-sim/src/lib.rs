@@ -1,4 +1,4 @@
-//! Development only: the real scheduler and worker rules under a fake clock and a faulty network.
+//! Development only: the real rules of scheduler and workers, and the real client, under a fake clock and a faulty network.
 //!
 //! One seed decides everything: the graphs, how long each message and each task takes, which
 //! tasks fail, which workers die and when. After each event the invariants are recounted from
@@ -14,7 +14,8 @@
 //! - `plan`, `workload`: what a seed has in store; `shrink`: less of it that still fails.
 //! - `world`, `agenda`: time and what happens; `network`: links, clocks and stopped processes;
 //!   `memory`: processes that grow, and disks.
-//! - `processes`, `worker`, `people`, `client`, `sharing`, `control`: who is there.
+//! - `processes`, `worker`, `people`, `sharing`, `control`: who is there; `real`: the real client,
+//!   `client`: what must be so of it.
 //! - `ending`, `ledger`, `broken`: what must hold; `many`: many seeds on all cores.
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod network;
 mod people;
 mod plan;
 mod processes;
+mod real;
 mod rng;
 mod sessions;
 mod sharing;

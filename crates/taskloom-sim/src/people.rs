@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use taskloom_core::scheduler::Event;
 use taskloom_proto::actor::{UnwatchActor, WatchActor};
 use taskloom_proto::client::{
-    Answer, Cancel, ClientToScheduler, Collect, Deposit, Desire, FetchFailed, Functions, Handles,
-    RegisterFunction, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
+    Answer, ClientToScheduler, SchedulerToClient, SubmitBatch, TaskSpec, Ticket,
 };
 use taskloom_proto::policy::TaskPolicy;
 use taskloom_proto::rejoin::Named;
 use taskloom_proto::{TaskOptions, Value};
+use taskloom_runtime::client::{FunctionSpec, Submission};
 use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
 
 impl World {
@@ -27,7 +27,9 @@ impl World {
 
     pub fn to_client(&mut self, client: ClientId, message: SchedulerToClient) -> Checked {
         let Some(record) = self.client(client) else { return Ok(()) };
-        for todo in record.on_message(message)? {
+        let todo = record.receive(message)?;
+        self.carry(client);
+        for todo in todo {
             let travel = self.rng.below(self.latency_us);
             match todo {
                 Todo::Fetch { handle, task, worker } => {
@@ -77,39 +79,46 @@ impl World {
             return future.check_value();
         }
         future.known = Known::Pending;
-        let failed = FetchFailed { handle, task, workers: vec![worker] };
-        self.from_client(client, ClientToScheduler::FetchFailed(failed));
+        if let Some(entry) = record.real.entry(handle) {
+            record.real.client.fetch_failed(entry, task, worker);
+        }
+        record.check_entry(handle)?;
+        self.carry(client);
         Ok(())
     }
 
     /// A step of the plan.
-    pub fn client_does(&mut self, client: ClientId, step: usize, deed: &Deed) {
+    ///
+    /// # Errors
+    /// The client takes it wrongly.
+    pub fn client_does(&mut self, client: ClientId, step: usize, deed: &Deed) -> Checked {
         if self.client(client).is_none() {
-            return;
+            return Ok(());
         }
         match deed {
             Deed::Submit { nodes, outside } => {
                 self.past.push(PastGraph { name: step, nodes: nodes.clone() });
-                self.submit(client, step, nodes, *outside);
+                return self.submit(client, step, nodes, *outside);
             }
-            Deed::SubmitAgain => self.submit_past(client),
-            Deed::SubmitColliding => self.submit_colliding(client),
+            Deed::SubmitAgain => return self.submit_past(client),
+            Deed::SubmitColliding => return self.submit_colliding(client),
             Deed::Release => self.release_some(client, 50),
             Deed::Cancel => self.cancel_some(client),
-            Deed::Retry => self.retry_some(client),
+            Deed::Retry => return self.retry_some(client),
             Deed::Detach => self.detach_some(client),
-            Deed::Desire => self.desire_some(client),
-            Deed::Pickle => self.pickle_some(client),
-            Deed::Unpickle => self.unpickle_one(client),
-            Deed::Scatter => self.scatter_some(client),
+            Deed::Desire => return self.desire_some(client),
+            Deed::Pickle => return self.pickle_some(client),
+            Deed::Unpickle => return self.unpickle_one(client),
+            Deed::Scatter => return self.scatter_some(client),
             Deed::Share => self.share_something(client),
             Deed::Watch => self.watch_some(client),
             Deed::Ask => self.ask_something(client),
             Deed::Retire => self.retire_one(client),
             Deed::Restart => self.restart_some(client),
-            Deed::ForgetFunctions => self.forget_functions(client),
+            Deed::PassFunctions => self.pass_functions(client),
             Deed::Vanish => self.client_vanishes(client),
         }
+        Ok(())
     }
 
     /// The key of some task that was submitted, or of none.
@@ -118,30 +127,30 @@ impl World {
         Key::from_text(&format!("g{name}-{}", self.rng.below(2)))
     }
 
-    fn submit_past(&mut self, client: ClientId) {
-        let Some(past) = self.rng.pick(&self.past).cloned() else { return };
-        self.submit(client, past.name, &past.nodes, false);
+    fn submit_past(&mut self, client: ClientId) -> Checked {
+        let Some(past) = self.rng.pick(&self.past).cloned() else { return Ok(()) };
+        self.submit(client, past.name, &past.nodes, false)
     }
 
     /// Sends a graph in random pieces. `outside`: its first task also uses an older future.
-    fn submit(&mut self, client: ClientId, name: usize, nodes: &[Node], outside: bool) {
+    fn submit(&mut self, client: ClientId, name: usize, nodes: &[Node], outside: bool) -> Checked {
         if nodes.is_empty() {
-            return;
+            return Ok(());
         }
-        let Some(record) = self.clients.get_mut(&client) else { return };
-        record.last_submission += 1;
-        let submission = record.last_submission;
+        let Some(record) = self.clients.get_mut(&client) else { return Ok(()) };
+        let real = record.real.client.clone();
+        let number = real.next_submission();
         let usable = |(_, future): &(&Handle, &SimFuture)| {
             !future.released && future.bound && !is_shared(future)
         };
         let older = record.futures.iter().rfind(usable);
         let older = older.filter(|_| outside).map(|(handle, future)| (*handle, future.clone()));
-        let salt = if outside { format!("-of-{}-{submission}", client.0) } else { String::new() };
+        let salt = if outside { format!("-of-{}-{number}", client.0) } else { String::new() };
         let mut made: Vec<(Handle, SimFuture)> = Vec::new();
         let mut specs = Vec::new();
         let mut options = vec![TaskOptions::default()];
+        let mut submission = real.submission();
         for (position, node) in nodes.iter().enumerate() {
-            let handle = record.next_handle();
             let key = Key::from_text(&format!("g{name}-{position}{salt}"));
             let mut inputs: Vec<&(Handle, SimFuture)> =
                 node.deps.iter().map(|dep| &made[*dep]).collect();
@@ -158,8 +167,20 @@ impl World {
                 future.desired |= input.desired;
                 self.dependents.entry(input.key.clone()).or_default().insert(key.clone());
             }
-            options.push(options_of(node));
             future.note_actor(node.call.behaviour);
+            if let Some(held) = submission.find(&key) {
+                let (handle, _) = record.take(held, || future.clone())?;
+                made.push((handle, record.futures.get(&handle).cloned().unwrap_or(future)));
+                continue;
+            }
+            options.push(options_of(node));
+            let handle = if node.wanted {
+                let held = submission.add(key.clone(), node.call.spec_hash());
+                self.report.futures += 1;
+                record.take(held, || future.clone())?.0
+            } else {
+                submission.new_handle()
+            };
             let wanted = if node.wanted { TaskSpec::WANTED } else { 0 };
             let actor = if node.call.makes_actor() { TaskSpec::ACTOR } else { 0 };
             specs.push(TaskSpec {
@@ -174,69 +195,53 @@ impl World {
                 body: node.call.encode(),
                 ..TaskSpec::default()
             });
-            if node.wanted {
-                record.futures.insert(handle, future.clone());
-                self.report.futures += 1;
-            }
             made.push((handle, future));
         }
-        self.send_pieces(client, submission, specs, &options);
+        let is_passing = std::mem::take(&mut record.is_passing);
+        let functions = functions(is_passing);
+        self.send_pieces(&mut submission, number, specs, &options, &functions);
+        if is_passing {
+            submission.forget(functions.iter().map(|function| function.id).collect());
+        }
+        submission.flush();
+        self.carry(client);
+        Ok(())
     }
 
     fn send_pieces(
         &mut self,
-        client: ClientId,
-        submission: u64,
+        submission: &mut Submission<'_>,
+        number: u64,
         mut specs: Vec<TaskSpec>,
         options: &[TaskOptions],
+        functions: &[FunctionSpec],
     ) {
-        self.register_functions(client);
+        for function in functions {
+            match is_passing(function) {
+                true => submission.register_once(function),
+                false => submission.register(function),
+            }
+        }
         let fifo_timeout_us = [0, 1_000, 100_000][self.rng.below(3) as usize];
-        loop {
+        while !specs.is_empty() {
             let size = 1 + self.rng.below(specs.len() as u64) as usize;
             let rest = specs.split_off(size);
-            let last = rest.is_empty();
-            let batch = SubmitBatch {
-                submission,
-                last,
+            submission.send(SubmitBatch {
+                submission: number,
+                last: rest.is_empty(),
                 fifo_timeout_us,
-                functions: (0..4).map(|function| FunctionId(function + 1)).collect(),
+                functions: functions.iter().map(|function| function.id).collect(),
                 options: options.to_vec(),
                 prefixes: vec!["p".into()],
                 tasks: specs,
                 ..SubmitBatch::default()
-            };
-            self.from_client(client, ClientToScheduler::Submit(batch));
-            if last {
-                return;
-            }
+            });
             specs = rest;
         }
     }
 
-    fn register_functions(&mut self, client: ClientId) {
-        for function in 0..4u8 {
-            let Some(record) = self.clients.get_mut(&client) else { return };
-            if record.functions.insert(function) {
-                let function = RegisterFunction {
-                    id: FunctionId(u128::from(function) + 1),
-                    name: format!("f{function}"),
-                    payload: Bytes::new(),
-                };
-                self.from_client(client, ClientToScheduler::RegisterFunction(function));
-            }
-        }
-    }
-
-    fn forget_functions(&mut self, client: ClientId) {
-        let Some(record) = self.clients.get_mut(&client) else { return };
-        let Some(function) = record.functions.pop_first() else { return };
-        let forgotten = Functions { ids: vec![FunctionId(u128::from(function) + 1)] };
-        self.from_client(client, ClientToScheduler::ForgetFunctions(forgotten));
-    }
-
     /// One of few keys, with one of two works: if the other one is there, that is told.
-    fn submit_colliding(&mut self, client: ClientId) {
+    fn submit_colliding(&mut self, client: ClientId) -> Checked {
         let (name, which) = (self.rng.below(3), self.rng.below(2));
         let call = |which: u64| Call {
             identity: u64::MAX - 2 * name - which,
@@ -246,13 +251,18 @@ impl World {
             gpu_percent: 0,
             pinned: None,
         };
-        let Some(record) = self.clients.get_mut(&client) else { return };
-        record.last_submission += 1;
-        let (submission, handle) = (record.last_submission, record.next_handle());
+        let Some(record) = self.clients.get_mut(&client) else { return Ok(()) };
         let key = Key::from_text(&format!("shared-{name}"));
         let mut future = SimFuture::new(key.clone(), call(which).value([]));
         future.other = Some(call(1 - which).value([]));
-        record.futures.insert(handle, future);
+        let real = record.real.client.clone();
+        let mut submission = real.submission();
+        if let Some(held) = submission.find(&key) {
+            // Which work it stands for is not looked at here.
+            return record.take(held, || future).map(|_| ());
+        }
+        let held = submission.add(key.clone(), call(which).spec_hash());
+        let (handle, _) = record.take(held, || future)?;
         let spec = TaskSpec {
             handle,
             flags: TaskSpec::WANTED,
@@ -262,7 +272,12 @@ impl World {
             ..TaskSpec::default()
         };
         self.report.futures += 1;
-        self.send_pieces(client, submission, vec![spec], &[TaskOptions::default()]);
+        let options = [TaskOptions::default()];
+        let number = real.next_submission();
+        self.send_pieces(&mut submission, number, vec![spec], &options, &functions(false));
+        submission.flush();
+        self.carry(client);
+        Ok(())
     }
 
     /// Watches actors, and things that are none; doubts what it was told, or stops watching.
@@ -284,8 +299,8 @@ impl World {
                 ClientToScheduler::WatchActor(WatchActor { number, key, doubted: Some(news.actor) })
             }
             _ => {
-                record.last_request += 1;
-                let number = record.last_request;
+                record.last_watch += 1;
+                let number = record.last_watch;
                 record.watches.insert(number, Watched { key: key.clone(), news: None });
                 ClientToScheduler::WatchActor(WatchActor { number, key, doubted: None })
             }
@@ -294,24 +309,31 @@ impl World {
     }
 
     /// Asks for keys that this or another client holds, or held.
-    fn desire_some(&mut self, client: ClientId) {
+    fn desire_some(&mut self, client: ClientId) -> Checked {
         let all = self.clients.values().flat_map(|client| client.futures.values());
         let known: Vec<SimFuture> = all.filter(|future| !is_shared(future)).cloned().collect();
         for _ in 0..self.rng.between(1, 3) {
-            let Some(known) = self.rng.pick(&known).cloned() else { return };
-            let Some(record) = self.clients.get_mut(&client) else { return };
-            let handle = record.next_handle();
-            let future = SimFuture {
-                known: Known::Pending,
-                released: false,
-                desired: true,
-                bound: true,
-                ..known.clone()
-            };
-            record.futures.insert(handle, future);
-            self.report.futures += 1;
-            self.from_client(client, ClientToScheduler::Desire(Desire { handle, key: known.key }));
+            let Some(known) = self.rng.pick(&known).cloned() else { return Ok(()) };
+            self.desire(client, &known.key, &known)?;
         }
+        Ok(())
+    }
+
+    /// The client binds to a key. `known`: a future of that key.
+    ///
+    /// # Errors
+    /// It stands for something else.
+    pub fn desire(&mut self, client: ClientId, key: &Key, known: &SimFuture) -> Checked {
+        let Some(record) = self.client(client) else { return Ok(()) };
+        let real = record.real.client.clone();
+        let mut submission = real.submission();
+        let held = submission.desire(key);
+        let desired = || SimFuture { desired: true, ..known.anew() };
+        let (_, is_new) = record.take(held, desired)?;
+        submission.flush();
+        self.report.futures += u64::from(is_new);
+        self.carry(client);
+        Ok(())
     }
 
     /// Puts values where the scheduler said; those that no worker is to get are there already.
@@ -354,13 +376,7 @@ impl World {
 
     /// The client raises an error to its user, and lets go of what it could not put anywhere.
     pub fn give_up(&mut self, client: ClientId, handles: &[Handle]) {
-        let Some(record) = self.client(client) else { return };
-        for handle in handles {
-            if let Some(future) = record.futures.get_mut(handle) {
-                future.released = true;
-            }
-        }
-        self.from_client(client, ClientToScheduler::Release(Handles { handles: handles.to_vec() }));
+        self.release(client, handles);
     }
 
     pub fn some_futures(&mut self, client: ClientId, percent: u64) -> Vec<Handle> {
@@ -372,17 +388,14 @@ impl World {
 
     pub fn release_some(&mut self, client: ClientId, percent: u64) {
         let handles = self.some_futures(client, percent);
-        self.release(client, handles);
+        self.release(client, &handles);
     }
 
-    fn release(&mut self, client: ClientId, handles: Vec<Handle>) {
-        let Some(record) = self.clients.get_mut(&client) else { return };
-        for handle in &handles {
-            if let Some(future) = record.futures.get_mut(handle) {
-                future.released = true;
-            }
+    fn release(&mut self, client: ClientId, handles: &[Handle]) {
+        if let Some(record) = self.client(client) {
+            record.let_go(handles);
+            self.carry(client);
         }
-        self.from_client(client, ClientToScheduler::Release(Handles { handles }));
     }
 
     fn cancel_some(&mut self, client: ClientId) {
@@ -408,79 +421,98 @@ impl World {
         if force {
             self.forced.extend(touched);
         }
-        let cancel = Cancel { handles, force, ..Cancel::default() };
-        self.from_client(client, ClientToScheduler::Cancel(cancel));
+        if let Some(record) = self.client(client) {
+            let held = record.real.all_held(&handles);
+            record.real.client.cancel(&held, force, "", "");
+        }
+        self.carry(client);
     }
 
-    fn retry_some(&mut self, client: ClientId) {
+    fn retry_some(&mut self, client: ClientId) -> Checked {
         self.ledger.retried = true;
         let handles = self.some_futures(client, 50);
-        self.from_client(client, ClientToScheduler::Retry(Handles { handles }));
+        let Some(record) = self.client(client) else { return Ok(()) };
+        record.real.client.retry(&record.real.all_held(&handles));
+        for handle in &handles {
+            if let Some(future) = record.futures.get_mut(handle)
+                && matches!(future.known, Known::Erred(_))
+            {
+                future.known = Known::Pending;
+            }
+            record.check_entry(*handle)?;
+        }
+        self.carry(client);
+        Ok(())
     }
 
     fn detach_some(&mut self, client: ClientId) {
         let mut handles = self.some_futures(client, 30);
-        let Some(record) = self.clients.get(&client) else { return };
+        let Some(record) = self.client(client) else { return };
         // One that waits for a key which nobody submits would be kept for ever, rightly.
         handles.retain(|handle| record.futures.get(handle).is_some_and(|future| !future.desired));
-        let detached = Handles { handles: handles.clone() };
-        self.from_client(client, ClientToScheduler::Detach(detached));
-        self.release(client, handles);
+        record.real.client.detach(&record.real.all_held(&handles));
+        self.release(client, &handles);
     }
 
     /// Pickles futures, and lets go of some right away.
-    fn pickle_some(&mut self, client: ClientId) {
+    fn pickle_some(&mut self, client: ClientId) -> Checked {
         for handle in self.some_futures(client, 30) {
-            let Some(record) = self.clients.get(&client) else { return };
+            let Some(record) = self.clients.get(&client) else { return Ok(()) };
             let Some(future) = record.futures.get(&handle) else { continue };
             if is_shared(future) || !future.bound || matches!(future.known, Known::Cancelled(_)) {
                 continue;
             }
+            let Some(held) = record.real.held(handle) else { continue };
             let ticket = self.pickles.len() as Ticket + 1;
+            record.real.client.deposit(&held, ticket);
             self.pickles.push((ticket, future.clone()));
-            self.from_client(client, ClientToScheduler::Deposit(Deposit { handle, ticket }));
+            self.carry(client);
             // The bytes may be faster than the news of them.
             let readers: Vec<ClientId> = self.clients.keys().copied().collect();
             let reader = self.rng.pick(&readers).copied().filter(|_| self.rng.chance(60));
             if let Some(reader) = reader.filter(|reader| self.clients[reader].alive) {
-                self.unpickle(reader, self.pickles.len() - 1);
+                self.unpickle(reader, self.pickles.len() - 1)?;
             }
             if self.rng.chance(50) {
-                self.release(client, vec![handle]);
+                self.release(client, &[handle]);
             }
         }
+        Ok(())
     }
 
-    fn unpickle_one(&mut self, client: ClientId) {
-        if !self.pickles.is_empty() {
-            let which = self.rng.below(self.pickles.len() as u64) as usize;
-            self.unpickle(client, which);
+    fn unpickle_one(&mut self, client: ClientId) -> Checked {
+        if self.pickles.is_empty() {
+            return Ok(());
         }
+        let which = self.rng.below(self.pickles.len() as u64) as usize;
+        self.unpickle(client, which)
     }
 
     /// Reads a pickle, which others may have read before. The result must still be there.
-    fn unpickle(&mut self, client: ClientId, which: usize) {
+    fn unpickle(&mut self, client: ClientId, which: usize) -> Checked {
         let (ticket, pickled) = self.pickles[which].clone();
         // Who asked to cancel it meanwhile is known to those who held it.
         let all = self.clients.values().flat_map(|client| client.futures.values());
         let same = all.filter(|future| future.key == pickled.key);
         let cancel_asked = same.fold(pickled.cancel_asked, |asked, it| asked | it.cancel_asked);
-        let Some(record) = self.clients.get_mut(&client) else { return };
-        let handle = record.next_handle();
-        let key = pickled.key.clone();
-        let future = SimFuture {
-            known: Known::Pending,
-            released: false,
-            bound: true,
-            unpickled: true,
-            cancel_asked,
-            ..pickled
-        };
-        record.futures.insert(handle, future);
-        self.report.futures += 1;
+        let Some(record) = self.clients.get_mut(&client) else { return Ok(()) };
+        let real = record.real.client.clone();
+        let mut submission = real.submission();
+        let held = submission.collect(&pickled.key, ticket);
+        let read = || SimFuture { unpickled: true, cancel_asked, ..pickled.anew() };
+        let (_, is_new) = record.take(held, read)?;
+        submission.flush();
+        self.report.futures += u64::from(is_new);
         self.report.unpickled += 1;
-        let collect = Collect { ticket, handle, key };
-        self.from_client(client, ClientToScheduler::Collect(collect));
+        self.carry(client);
+        Ok(())
+    }
+
+    /// What the client submits next brings functions that nothing else uses.
+    fn pass_functions(&mut self, client: ClientId) {
+        if let Some(record) = self.client(client) {
+            record.is_passing = true;
+        }
     }
 
     fn client_vanishes(&mut self, client: ClientId) {
@@ -490,6 +522,25 @@ impl World {
         let left = Event::ClientLeft { client };
         self.send((0, client.0.into()), Happening::ToScheduler(left));
     }
+}
+
+/// Those of passing submissions have ids from here on.
+const PASSING: u128 = 100;
+
+/// All functions that a submission may name. `is_passing`: they serve for it only.
+fn functions(is_passing: bool) -> Vec<FunctionSpec> {
+    let first = if is_passing { PASSING } else { 1 };
+    let function = |number| FunctionSpec {
+        id: FunctionId(first + number),
+        name: format!("f{number}"),
+        payload: Bytes::new(),
+        is_coroutine: false,
+    };
+    (0..4).map(function).collect()
+}
+
+fn is_passing(function: &FunctionSpec) -> bool {
+    function.id.0 >= PASSING
 }
 
 /// Whether its key may stand for either of two works.

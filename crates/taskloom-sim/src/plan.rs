@@ -33,7 +33,7 @@ pub enum Deed {
     Retire,
     /// Restarts some workers, or all.
     Restart,
-    ForgetFunctions,
+    PassFunctions,
     Vanish,
 }
 
@@ -325,7 +325,7 @@ fn deed(rng: &mut Rng, stage: &Stage, step: u64) -> Deed {
         79..=82 => Deed::Desire,
         83..=86 if trouble.scatter => Deed::Scatter,
         87..=91 if trouble.collisions => Deed::SubmitColliding,
-        92..=93 => Deed::ForgetFunctions,
+        92..=93 => Deed::PassFunctions,
         94 => Deed::Ask,
         95 => Deed::Watch,
         96..=98 => Deed::Unpickle,

@@ -2,17 +2,15 @@
 //! is held by two, lost or given twice.
 
 use crate::broken::{Broken, Checked};
-use crate::client::{Known, SimClient, SimFuture};
+use crate::client::{SimClient, SimFuture};
 use crate::world::World;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::Value;
-use taskloom_proto::client::{
-    Answer, ClientToScheduler, Desire, Question, RegisterClient, Request,
-};
+use taskloom_proto::client::Answer;
 use taskloom_proto::coordination::{
     Acquire, AcquireMany, Coordination, GetItems, OpenQueue, Publish, PutItem, SetEvent,
-    SetVariable, Settle, SharedValue, WaitFor,
+    SetVariable, SharedValue, WaitFor,
 };
 use taskloom_types::{ClientId, Key, Nanos};
 
@@ -121,17 +119,17 @@ impl World {
 
     fn ask_shared(&mut self, client: ClientId, asked: Asked, what: Coordination) -> u64 {
         let Some(record) = self.client(client) else { return 0 };
-        record.last_request += 1;
-        let id = record.last_request;
+        let id = record.real.coordinate(what);
         record.sharing.asked.insert(id, asked);
         self.report.shared += 1;
-        let request = Request { id, question: Question::Coordinate(what) };
-        self.from_client(client, ClientToScheduler::Request(request));
+        self.carry(client);
         id
     }
 
     fn settle(&mut self, client: ClientId, request: u64, is_taken: bool) {
-        self.from_client(client, ClientToScheduler::Settle(Settle { request, is_taken }));
+        let Some(record) = self.client(client) else { return };
+        record.real.client.settle(request, is_taken);
+        self.carry(client);
     }
 
     fn ask_for_lease(&mut self, client: ClientId, number: u64, timeout_ns: Option<u64>) {
@@ -200,12 +198,10 @@ impl World {
         if !record.sharing.opened.insert(number) {
             return;
         }
-        record.last_request += 1;
-        let id = record.last_request;
-        record.sharing.given_up.insert(id);
         let open = OpenQueue { name: name("queue", number), max_size: 2 * number };
-        let question = Question::Coordinate(Coordination::OpenQueue(open));
-        self.from_client(client, ClientToScheduler::Request(Request { id, question }));
+        let id = record.real.coordinate(Coordination::OpenQueue(open));
+        record.sharing.given_up.insert(id);
+        self.carry(client);
     }
 
     fn put_something(&mut self, client: ClientId, number: u64, timeout_ns: Option<u64>) {
@@ -257,14 +253,14 @@ impl World {
                         let what = format!("item {item} was refused, or is taken twice");
                         return Err(Broken::new("I3", what));
                     }
-                    self.desire_shared(client, &keys);
+                    self.desire_shared(client, &keys)?;
                 }
                 self.settle(client, request, true);
                 Ok(())
             }
             Asked::Value if answer.error_kind.is_empty() => {
                 for (_, keys) in given_items(&answer.value) {
-                    self.desire_shared(client, &keys);
+                    self.desire_shared(client, &keys)?;
                 }
                 self.settle(client, request, true);
                 Ok(())
@@ -274,20 +270,14 @@ impl World {
     }
 
     /// Futures of a value become the client's own, if their tasks are known.
-    fn desire_shared(&mut self, client: ClientId, keys: &[(Key, bool)]) {
+    fn desire_shared(&mut self, client: ClientId, keys: &[(Key, bool)]) -> Checked {
         for (key, is_known) in keys {
             let Some(shared) = self.shared.futures.get(key).filter(|_| *is_known).cloned() else {
                 continue;
             };
-            let Some(record) = self.client(client) else { return };
-            let handle = record.next_handle();
-            let known = Known::Pending;
-            let future = SimFuture { known, released: false, desired: true, bound: true, ..shared };
-            record.futures.insert(handle, future);
-            self.report.futures += 1;
-            let desire = Desire { handle, key: key.clone() };
-            self.from_client(client, ClientToScheduler::Desire(desire));
+            self.desire(client, key, &shared)?;
         }
+        Ok(())
     }
 
     fn check_exclusion(&self) -> Checked {
@@ -332,8 +322,7 @@ impl World {
         }
         self.live()?;
         self.clients.insert(JANITOR, SimClient::new(JANITOR, false));
-        let register = RegisterClient::default();
-        self.from_client(JANITOR, ClientToScheduler::Register(register));
+        self.carry(JANITOR);
         for number in 0..NAMES {
             let delete = Coordination::DeleteVariable(name("variable", number));
             self.ask_shared(JANITOR, Asked::Other, delete);

@@ -13,7 +13,7 @@ use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Scheduler};
-use taskloom_proto::client::{ClientToScheduler, RegisterClient, Ticket};
+use taskloom_proto::client::{ClientToScheduler, Ticket};
 use taskloom_proto::supervisor::{RegisterSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{ClientId, ConnId, Key, Nanos, WorkerNo};
@@ -245,6 +245,8 @@ pub(crate) struct World {
     /// Workers that were retired and stay where they are.
     pub retired: BTreeSet<u64>,
     pub poll_pending: bool,
+    /// What was found where nobody could be told.
+    pub broken: Option<Broken>,
     /// When something other than a heartbeat happened last.
     last_busy: Nanos,
     pub report: Report,
@@ -348,6 +350,7 @@ impl World {
             pickles: Vec::new(),
             retired: BTreeSet::new(),
             poll_pending: false,
+            broken: None,
             last_busy: Nanos(Nanos::SECOND),
             report: Report::default(),
             rng,
@@ -367,8 +370,7 @@ impl World {
             let client = ClientId(number as u32);
             let strict = self.rng.chance(25);
             self.clients.insert(client, SimClient::new(client, strict));
-            let register = RegisterClient { strict, ..RegisterClient::default() };
-            self.from_client(client, ClientToScheduler::Register(register));
+            self.carry(client);
         }
         for (number, step) in self.plan.steps.iter().enumerate() {
             if part.plays(number) {
@@ -379,13 +381,14 @@ impl World {
     }
 
     /// A step of the plan comes.
-    fn planned(&mut self, number: usize) {
-        let Some(step) = self.plan.steps.get(number) else { return };
+    fn planned(&mut self, number: usize) -> Checked {
+        let Some(step) = self.plan.steps.get(number) else { return Ok(()) };
         match step.what.clone() {
             What::WorkerStarts(name) => self.start_worker(name),
-            What::Client(client, deed) => self.client_does(client, number, &deed),
+            What::Client(client, deed) => return self.client_does(client, number, &deed),
             What::Worker(name, misfortune) => self.befall(name, misfortune),
         }
+        Ok(())
     }
 
     /// What comes next follows from this.
@@ -399,6 +402,27 @@ impl World {
         let slower_us = self.network.slower_us(self.agenda.now, &happening);
         let travel_us = 1 + self.rng.below(self.latency_us) + slower_us;
         self.agenda.send(lane, travel_us, happening)
+    }
+
+    /// Takes along what a client has said, and when it wants to be called back.
+    pub fn carry(&mut self, client: ClientId) {
+        let Some(record) = self.client(client) else { return };
+        let (said, calls) = (record.real.take_said(), record.real.take_calls());
+        for message in &said {
+            if let ClientToScheduler::Release(released) = message
+                && let Err(broken) = record.on_release(released)
+            {
+                self.broken.get_or_insert(broken);
+                return;
+            }
+        }
+        for (number, delay) in calls {
+            let micros = delay.as_micros() as u64;
+            self.agenda.after_us(micros, Happening::ClientCalledBack(client, number));
+        }
+        for message in said {
+            self.from_client(client, message);
+        }
     }
 
     pub fn from_client(&mut self, client: ClientId, message: ClientToScheduler) {
@@ -471,6 +495,7 @@ impl World {
             }
             self.take_down(&planned);
             self.happen_unless_held_up(planned)?;
+            self.broken.take().map_or(Ok(()), Err)?;
         }
         Ok(())
     }
@@ -571,10 +596,14 @@ impl World {
             Happening::ClientPuts { client, handle, task, worker } => {
                 self.client_puts(client, handle, task, worker)
             }
-            Happening::Planned(number) => {
-                self.planned(number);
+            Happening::ClientCalledBack(client, number) => {
+                if let Some(record) = self.client(client) {
+                    record.real.call(number);
+                    self.carry(client);
+                }
                 Ok(())
             }
+            Happening::Planned(number) => self.planned(number),
             Happening::WorkerFlushes(number) => {
                 self.flush_worker(number);
                 Ok(())

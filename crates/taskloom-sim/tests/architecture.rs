@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "taskloom-types",
         ],
     ),
-    ("taskloom-sim", &["taskloom-core", "taskloom-proto", "taskloom-types"]),
+    ("taskloom-sim", &["taskloom-core", "taskloom-proto", "taskloom-runtime", "taskloom-types"]),
     (
         "taskloom-hollow",
         &[

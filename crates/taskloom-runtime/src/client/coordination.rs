@@ -28,10 +28,11 @@ impl Client {
             return;
         }
         let client = Arc::downgrade(self);
-        let _ = self.io.after(Duration::ZERO, move || {
+        let settle = move || {
             if let Some(client) = client.upgrade() {
                 client.settle(request, false);
             }
-        });
+        };
+        self.timers.after(Duration::ZERO, Box::new(settle));
     }
 }

@@ -19,6 +19,7 @@ mod rejoin;
 mod scatter;
 mod submission;
 mod table;
+mod timers;
 mod wait;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use scatter::{Scatter, ScatterItem};
 pub use submission::{FunctionSpec, Submission};
 /// How a blocked caller stays awake.
 pub use taskloom_net::Watch;
+pub use timers::Timers;
 pub use wait::{Mailbox, Wait};
 
 use crate::data::DataClient;
@@ -129,7 +131,7 @@ pub struct Client {
     is_closed: AtomicBool,
     data: DataClient,
     actors: Mutex<actors::Links>,
-    io: Arc<IoThread>,
+    timers: Arc<dyn Timers>,
     strict: bool,
     /// Which run of which scheduler it is connected to; 0 before.
     epoch: AtomicU64,
@@ -145,6 +147,10 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     fn prepare(config: &ClientConfig, io: &Arc<IoThread>) -> Arc<Self> {
+        Self::with(config, io.clone(), DataClient::new(io.clone(), config.token.clone()))
+    }
+
+    fn with(config: &ClientConfig, timers: Arc<dyn Timers>, data: DataClient) -> Arc<Self> {
         Arc::new(Self {
             link: OnceLock::new(),
             table: Mutex::new(Table::default()),
@@ -156,9 +162,9 @@ impl Client {
             has_notices: AtomicBool::new(false),
             closed: Mutex::new(None),
             is_closed: AtomicBool::new(false),
-            data: DataClient::new(io.clone(), config.token.clone()),
+            data,
             actors: Mutex::default(),
-            io: io.clone(),
+            timers,
             strict: config.strict,
             epoch: AtomicU64::new(0),
             registration: OnceLock::new(),
@@ -210,6 +216,22 @@ impl Client {
         let link = scheduler.connect_client(sink);
         client.join(config, link, scheduler.epoch());
         client
+    }
+
+    /// Joins over a link that the caller carries, as a simulated network does: what arrives for the
+    /// client goes to the sink, and what it does later is called back by `timers`.
+    #[must_use]
+    pub fn join_over(
+        config: &ClientConfig,
+        timers: Arc<dyn Timers>,
+        data: DataClient,
+        link: Arc<dyn Link<ClientToScheduler>>,
+        epoch: u64,
+    ) -> (Arc<Self>, Arc<dyn Sink<SchedulerToClient>>) {
+        let client = Self::with(config, timers, data);
+        let sink = Arc::new(Inbox::new(&client));
+        client.join(config, link, epoch);
+        (client, sink)
     }
 
     fn send(&self, message: ClientToScheduler) {
@@ -334,11 +356,12 @@ impl Client {
     /// On the IO thread: whoever drops a future may hold any lock.
     fn release_soon(self: &Arc<Self>, delay: Duration) {
         let client: Weak<Self> = Arc::downgrade(self);
-        let _ = self.io.after(delay, move || {
+        let flush = move || {
             let Some(client) = client.upgrade() else { return };
             client.release_timer.store(false, Ordering::Release);
             client.flush_releases();
-        });
+        };
+        self.timers.after(delay, Box::new(flush));
     }
 
     /// A future is pickled: the scheduler keeps its result until somebody has unpickled it.
@@ -433,8 +456,9 @@ impl Client {
         self.table.lock().peer(worker)
     }
 
-    /// A worker did not give a result that it is said to hold.
-    fn fetch_failed(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
+    /// A worker did not give a result that it is said to hold: the scheduler is told, and tells
+    /// where else it is, or has it made again.
+    pub fn fetch_failed(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
         entry.disbelieve(task, worker);
         let workers = vec![worker];
         let failed = FetchFailed { handle: entry.handle, task, workers };
