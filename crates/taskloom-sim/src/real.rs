@@ -65,7 +65,13 @@ impl RealClient {
     pub fn new(strict: bool) -> Self {
         let (outbox, later) = (Arc::new(Outbox::default()), Arc::new(Later::default()));
         let token = Token::new("simulated");
-        let config = ClientConfig { name: String::new(), strict, worker: String::new(), token };
+        let config = ClientConfig {
+            name: String::new(),
+            strict,
+            worker: String::new(),
+            relayed: false,
+            token,
+        };
         let data = idle_data_client().expect("the simulator needs one thread more");
         let (client, inbox) =
             Client::join_over(&config, later.clone(), data, outbox.clone(), FIRST_EPOCH);
