@@ -145,7 +145,6 @@ def play_rounds(lab: Lab, rounds: list[Round], options: argparse.Namespace) -> t
 
 def run(options: argparse.Namespace) -> int:
     rounds = planned(options)
-    before = checks.shared_memory()
     with (
         tempfile.TemporaryDirectory(prefix="taskloom-netlab-") as name,
         SmallDisk(Path(name) / "disk") as disk,
@@ -162,10 +161,10 @@ def run(options: argparse.Namespace) -> int:
         if left:
             failures += 1
             print(f"files are left: {left[:20]}")
-    segments = checks.shared_memory() - before
-    if segments:
-        failures += 1
-        print(f"processes are left that have shared memory: {sorted(segments)}")
+        processes = checks.shared_memory(directory)
+        if processes:
+            failures += 1
+            print(f"processes are left that have shared memory: {processes}")
     print(f"{done} rounds of {len(rounds)}, {failures} failures")
     return 1 if failures or not done else 0
 

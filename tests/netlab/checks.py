@@ -84,16 +84,17 @@ def check_scheduler(lab: Lab, facts: dict[str, Any], baseline: Baseline) -> list
     return problems
 
 
-def shared_memory() -> set[int]:
-    """Processes of this machine that have values in shared memory: segments have no names, and
-    live as long as somebody has them."""
-    found = (path for path in Path("/proc").glob("[0-9]*/maps") if has_segment(path))
-    return {int(path.parent.name) for path in found}
+def shared_memory(directory: Path) -> list[int]:
+    """Processes of the laboratory in that directory that have values in shared memory: segments
+    have no names, and live as long as somebody has them."""
+    processes = Path("/proc").glob("[0-9]*")
+    return sorted(int(path.name) for path in processes if has_segment(path, str(directory)))
 
 
-def has_segment(maps: Path) -> bool:
+def has_segment(process: Path, directory: str) -> bool:
     try:
-        return "/memfd:taskloom" in maps.read_text()
+        is_of_laboratory = directory in (process / "environ").read_text(errors="replace")
+        return is_of_laboratory and "/memfd:taskloom" in (process / "maps").read_text()
     except OSError:
         return False
 
