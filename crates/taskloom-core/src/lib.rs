@@ -5,9 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod order;
-#[cfg(feature = "planted")]
 pub mod planted;
-#[cfg(not(feature = "planted"))]
-mod planted;
 pub mod scheduler;
 pub mod worker;

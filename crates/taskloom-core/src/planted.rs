@@ -121,4 +121,17 @@ faults! {
     ReplicaReplacesRun: "D18",
     /// What was asked of a peer that is gone is waited for.
     LostPeerWaitedFor: "D21",
+
+    // Of the client, which is in `taskloom-runtime`.
+
+    /// The release of a key is told twice.
+    ReleasedTwice: "",
+    /// What was released still hears news, and has its name.
+    ReleasedStaysKnown: "",
+    /// A key that is just being released is used for new work.
+    LeavingUsedAgain: "",
+    /// A cancelled future keeps its key's name.
+    CancelledKeepsName: "",
+    /// A result is still thought to be where it could not be found.
+    FailedFetchBelieved: "",
 }

@@ -369,7 +369,12 @@ impl World {
         for number in 1..=clients {
             let client = ClientId(number as u32);
             let strict = self.rng.chance(25);
-            self.clients.insert(client, SimClient::new(client, strict));
+            let record = SimClient::new(client, strict);
+            #[cfg(feature = "planted")]
+            if let Some(fault) = self.settings.planted {
+                record.real.client.plant(fault);
+            }
+            self.clients.insert(client, record);
             self.carry(client);
         }
         for (number, step) in self.plan.steps.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! What arrives from the scheduler. Runs on an IO thread and never waits for Python.
 
 use super::entry::{Cancellation, Entry, Outcome};
+use super::planted::Fault;
 use super::table::Table;
 use super::wait::Wait;
 use super::{Client, Notice};
@@ -79,7 +80,9 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
             for handle in cancelled.handles {
                 let Some(entry) = table.get(handle).cloned() else { continue };
                 // The scheduler has forgotten the key: it may be used for new work.
-                table.forget_name(&entry);
+                if !client.has(Fault::CancelledKeepsName) {
+                    table.forget_name(&entry);
+                }
                 complete(&entry, Outcome::Cancelled(why.clone()), fired);
             }
         }

@@ -15,6 +15,7 @@ mod events;
 mod gather;
 mod inbox;
 mod lineage;
+mod planted;
 mod rejoin;
 mod scatter;
 mod submission;
@@ -41,6 +42,7 @@ use crate::link::{Link, Sink};
 use crate::scheduler::SchedulerHandle;
 use inbox::Inbox;
 use parking_lot::Mutex;
+use planted::Fault;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -137,6 +139,8 @@ pub struct Client {
     epoch: AtomicU64,
     /// As what it has joined.
     registration: OnceLock<RegisterClient>,
+    #[cfg(feature = "planted")]
+    planted: OnceLock<Fault>,
 }
 
 impl std::fmt::Debug for Client {
@@ -168,6 +172,8 @@ impl Client {
             strict: config.strict,
             epoch: AtomicU64::new(0),
             registration: OnceLock::new(),
+            #[cfg(feature = "planted")]
+            planted: OnceLock::new(),
         })
     }
 
@@ -292,9 +298,11 @@ impl Client {
         let mut table = self.table.lock();
         // A key that nobody holds any more is released before it can be used again: what is
         // submitted under it then is new work.
-        let released = self.take_releases(&mut table);
-        if !released.handles.is_empty() {
-            self.send(ClientToScheduler::Release(released));
+        if !self.has(Fault::LeavingUsedAgain) {
+            let released = self.take_releases(&mut table);
+            if !released.handles.is_empty() {
+                self.send(ClientToScheduler::Release(released));
+            }
         }
         Submission::new(self, table)
     }
@@ -389,7 +397,13 @@ impl Client {
         for entry in leaving {
             entry.is_leaving.store(false, Ordering::Release);
             // Somebody may have taken hold of it again.
-            if !entry.is_held() && table.remove(&entry) {
+            if entry.is_held() {
+                continue;
+            }
+            if self.has(Fault::ReleasedStaysKnown) || table.remove(&entry) {
+                handles.push(entry.handle);
+            }
+            if self.has(Fault::ReleasedTwice) {
                 handles.push(entry.handle);
             }
         }
@@ -459,7 +473,9 @@ impl Client {
     /// A worker did not give a result that it is said to hold: the scheduler is told, and tells
     /// where else it is, or has it made again.
     pub fn fetch_failed(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
-        entry.disbelieve(task, worker);
+        if !self.has(Fault::FailedFetchBelieved) {
+            entry.disbelieve(task, worker);
+        }
         let workers = vec![worker];
         let failed = FetchFailed { handle: entry.handle, task, workers };
         self.tell(ClientToScheduler::FetchFailed(failed));
