@@ -1,10 +1,12 @@
 """workers=, resources=, locality, explain()."""
 
 import json
+import threading
+import time
 
 import pytest
 
-from taskloom import Client, get_worker
+from taskloom import Client, get_worker, wait
 from tests import tasks
 from tests.support import wait_until
 
@@ -152,3 +154,30 @@ def test_annotations_are_honoured_in_graphs(gpu_client):
     with dask.annotate(workers=[plain]):
         on_plain = dask.delayed(where)(2)
     assert dask.compute(on_gpu, on_plain, optimize_graph=False) == (gpu, plain)
+
+
+def hold_a_lock():
+    return threading.Lock(), 7
+
+
+def second(pair):
+    time.sleep(0.02)
+    return pair[1]
+
+
+def test_what_needs_an_input_that_cannot_be_sent_runs_where_it_is(client):
+    """LightGBM passes sockets from task to task, without a word about workers."""
+    first, _ = client.scheduler_info()["workers"]
+    held = client.submit(hold_a_lock, workers=[first], pure=False)
+    wait([held])
+    # Another worker is idle all the time.
+    results = client.map(lambda _, pair: second(pair), range(20), [held] * 20, pure=False)
+    assert client.gather(results) == [7] * 20
+    assert {place for places in client.who_has(results).values() for place in places} == {first}
+
+
+def test_an_input_that_cannot_be_sent_to_the_only_place_is_an_error(client):
+    first, other = client.scheduler_info()["workers"]
+    held = client.submit(hold_a_lock, workers=[first], pure=False)
+    with pytest.raises(TypeError, match="could not serialize"):
+        client.submit(second, held, workers=[other], pure=False).result(timeout=20)

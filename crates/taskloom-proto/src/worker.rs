@@ -88,6 +88,8 @@ wire_messages! {
         /// Copies of others' results in memory that is short. The scheduler answers with
         /// [`SchedulerToWorker::Free`] if others have them, else not at all.
         82 => Spare(Vec<TaskId>),
+        /// A run that did not start here: the holder of an input cannot send it.
+        83 => Unsent(UnsentInput),
         /// Results of an earlier session.
         120 => Offer(Vec<Offered>),
         /// The worker wants to leave in order, without a loss. Answered by `Close`.
@@ -189,6 +191,15 @@ wire_record! {
         pub task: TaskId,
         pub attempt: Attempt,
         pub duration_ns: u64,
+        pub error: ErrorInfo,
+    }
+
+    pub struct UnsentInput {
+        pub task: TaskId,
+        pub attempt: Attempt,
+        /// Who has the input.
+        pub holder: WorkerNo,
+        /// Why it cannot be sent.
         pub error: ErrorInfo,
     }
 

@@ -54,6 +54,7 @@ mod submit;
 mod suspects;
 mod task;
 mod task_logs;
+mod tied;
 mod transitions;
 mod validate;
 mod worker_table;

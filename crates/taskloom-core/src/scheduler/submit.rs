@@ -14,7 +14,9 @@ use taskloom_proto::client::{
 };
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_proto::{ErrorInfo, TaskOptions};
-use taskloom_types::{ClientId, FunctionId, FunctionNo, Generation, Handle, Key, Priority, TaskId};
+use taskloom_types::{
+    ClientId, FunctionId, FunctionNo, Generation, Handle, Key, Priority, Resources, TaskId,
+};
 
 /// Orders beyond it count as equal: sums of orders must not overflow.
 const MAX_ORDER: u64 = 1 << 40;
@@ -225,17 +227,8 @@ impl Scheduler {
         }
         let mut classes = Vec::with_capacity(batch.options.len());
         for options in &batch.options {
-            let (class, is_new) = self.classes.intern(
-                &options.workers,
-                options.allow_other_workers,
-                &options.resources,
-                &self.workers,
-            );
-            if is_new {
-                for slot in self.classes[class].eligible.clone() {
-                    self.workers[slot].classes.push(class);
-                }
-            }
+            let words = (&options.workers[..], options.allow_other_workers);
+            let class = self.intern_class(words, &options.resources);
             self.classes[class].tasks += 1;
             classes.push(class);
         }
@@ -244,6 +237,18 @@ impl Scheduler {
         };
         let policies = batch.options.iter().map(policy).collect();
         Interned { functions, prefixes, classes, policies }
+    }
+
+    /// The class of these restrictions, whose tasks are to be counted. `words`: who is named, and
+    /// whether others serve when none of them is there.
+    pub(super) fn intern_class(&mut self, words: (&[String], bool), needs: &Resources) -> u32 {
+        let (class, is_new) = self.classes.intern(words.0, words.1, needs, &self.workers);
+        if is_new {
+            for slot in self.classes[class].eligible.clone() {
+                self.workers[slot].classes.push(class);
+            }
+        }
+        class
     }
 
     /// The batch is applied: its prefixes and classes live on only where tasks use them.
@@ -391,7 +396,7 @@ impl Scheduler {
         self.set_deps(index, deps.unwrap_or_default());
     }
 
-    fn set_prefix_and_class(&mut self, index: u32, prefix: Option<u32>, class: u32) {
+    pub(super) fn set_prefix_and_class(&mut self, index: u32, prefix: Option<u32>, class: u32) {
         let task = &mut self.tasks[index];
         let old_class = std::mem::replace(&mut task.class, class);
         self.classes[class].tasks += 1;

@@ -145,6 +145,8 @@ pub mod mark {
     pub const KEPT: u16 = 128;
     /// It failed and is tried again after a pause.
     pub const DELAYED: u16 = 256;
+    /// It runs where an input is that cannot be sent.
+    pub const TIED: u16 = 512;
     /// It does not run although all its inputs are there.
     pub const HELD_BACK: u16 = LIMBO | DELAYED;
 }

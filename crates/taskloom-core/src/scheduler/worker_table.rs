@@ -255,7 +255,7 @@ impl ClassRecord {
             && self.covers(worker)
     }
 
-    fn covers(&self, worker: &WorkerRecord) -> bool {
+    pub fn covers(&self, worker: &WorkerRecord) -> bool {
         worker.info.resources.covers(&self.resources) && !worker.leaving
     }
 

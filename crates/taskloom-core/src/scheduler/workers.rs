@@ -84,6 +84,7 @@ impl Scheduler {
             WorkerToScheduler::Memory(news) => self.on_memory_state(slot, news),
             WorkerToScheduler::Lost(tasks) => self.on_lost(slot, &tasks),
             WorkerToScheduler::Spare(tasks) => self.on_spare(slot, &tasks),
+            WorkerToScheduler::Unsent(unsent) => self.on_unsent(slot, unsent),
             WorkerToScheduler::Leave(_) => self.on_wish_to_leave(slot),
             WorkerToScheduler::Offer(offered) => self.on_offer(slot, offered),
             WorkerToScheduler::Closing(_) => {
@@ -158,7 +159,7 @@ impl Scheduler {
     }
 
     /// A freed run is over: what it occupied is free.
-    fn end_ghost(&mut self, slot: WorkerSlot, task: TaskId, attempt: Attempt) {
+    pub(super) fn end_ghost(&mut self, slot: WorkerSlot, task: TaskId, attempt: Attempt) {
         let worker = &mut self.workers[slot];
         let is_it = |ghost: &(TaskId, Attempt, _)| (ghost.0, ghost.1) == (task, attempt);
         if let Some(position) = worker.ghosts.iter().position(is_it) {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use taskloom_proto::ErrorInfo;
-use taskloom_proto::worker::{DepHolders, DepMissing, TaskErred, WorkerToScheduler};
+use taskloom_proto::worker::{DepHolders, DepMissing, UnsentInput, WorkerToScheduler};
 use taskloom_types::{Attempt, Nanos, Priority, TaskId, WorkerNo};
 
 type Workers = SmallVec<[WorkerNo; 2]>;
@@ -384,7 +384,7 @@ impl Worker {
         self.queue_or_report(dep);
     }
 
-    /// A holder has the value and cannot send it: those who wait for it cannot run here.
+    /// A holder has the value and cannot send it: those who wait for it can only run there.
     fn fail_waiters(&mut self, dep: TaskId, peer: WorkerNo, error: &ErrorInfo) {
         let Some(local) = self.tasks.get_mut(&dep) else { return };
         let in_flight = local.fetch.as_ref().is_some_and(|f| f.stage == Stage::InFlight(peer));
@@ -396,10 +396,9 @@ impl Worker {
         for (task, serial) in waiters {
             let Some(attempt) = self.attempt_of(task, serial) else { continue };
             self.take_back_run(task);
-            let error = error.clone();
-            let erred = TaskErred { task, attempt, duration_ns: 0, error };
-            self.send(WorkerToScheduler::Erred(erred));
-            self.orphan_waiters(task, false);
+            let unsent = UnsentInput { task, attempt, holder: peer, error: error.clone() };
+            self.send(WorkerToScheduler::Unsent(unsent));
+            self.orphan_waiters(task, true);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod script;
 mod task;
+mod tied;
 mod words;
 
 mod actors;

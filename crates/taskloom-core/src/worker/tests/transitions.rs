@@ -135,13 +135,19 @@ fn an_input_that_should_be_here_and_is_not_is_asked_for() {
 }
 
 #[test]
-fn an_input_that_its_holder_cannot_serialize_fails_those_who_need_it() {
+fn an_input_that_its_holder_cannot_serialize_sends_those_who_need_it_back() {
     let mut s = Script::new();
     s.compute([run(2).needs_from(1, 1, &[ALICE]), run(3).needs(2)]);
     let failed = s.fetched(ALICE, &[(1, FetchOutcome::Failed(boom()))]);
-    assert_eq!(failed, [erred(2, 1, boom())]);
-    // The scheduler frees those that depend on what failed.
-    assert_eq!(s.free(&[3]), []);
+    let unsent = taskloom_proto::worker::UnsentInput {
+        task: task(2),
+        attempt: 1,
+        holder: ALICE,
+        error: boom(),
+    };
+    assert_eq!(failed[0], Action::Send(WorkerToScheduler::Unsent(unsent)));
+    // Those that depend on it wait for it to be made elsewhere.
+    s.free(&[3]);
     s.assert_empty();
 }
 
