@@ -155,6 +155,35 @@ class Fresh(Counter):
     """Starts again as it was made."""
 
 
+@taskloom.actor(restart=True, snapshot_every=1000)
+class Seldom:
+    """Saved when it is made, and long after that; counts calls that block and calls that await."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self, amount: int = 1) -> int:
+        self.n += amount
+        return self.n
+
+    def add_when(self, path: str) -> int:
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return self.add()
+
+    async def add_later(self, path: str) -> int:
+        while not Path(path).exists():
+            await asyncio.sleep(0.01)
+        return self.add()
+
+    def where(self) -> tuple[int, str]:
+        return os.getpid(), get_worker().address
+
+    def spoil(self) -> str:
+        self.lock = threading.Lock()
+        return "spoiled"
+
+
 @taskloom.actor(restart=True, snapshot_every=1)
 class Unsaveable(Counter):
     """Cannot be pickled from the moment that it is told so."""

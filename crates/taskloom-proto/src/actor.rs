@@ -116,6 +116,9 @@ impl ActorNews {
     /// It is being made, for the first time or again.
     pub const PENDING: u8 = 1;
     pub const GONE: u8 = 2;
+    /// Its worker leaves in order: calls that were sent are answered there, be it that they did
+    /// not begin; others wait until it is alive elsewhere.
+    pub const MOVING: u8 = 3;
 }
 
 /// The most that a snapshot may take, in bytes: the scheduler keeps one for each actor that can

@@ -21,6 +21,7 @@ pub mod client;
 pub mod control;
 pub mod coordination;
 pub mod frame;
+pub mod hand_over;
 pub mod handshake;
 pub mod memory;
 pub mod peer;

@@ -3,6 +3,7 @@
 use crate::actor::{ActorSnapshot, SnapshotKept};
 use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
+use crate::hand_over::{ActorHandedOver, HandOverActor};
 use crate::memory::MemoryState;
 use crate::policy::{InterruptRun, RunLimits, StuckRun};
 use crate::rejoin::{Adopted, Offered};
@@ -39,6 +40,7 @@ wire_messages! {
         60 => Acquire(Vec<DepRef>),
         /// Answer to [`WorkerToScheduler::ActorSnapshot`].
         50 => SnapshotKept(SnapshotKept),
+        51 => HandOverActor(HandOverActor),
         /// These offers are taken …
         120 => Adopt(Vec<Adopted>),
         /// … and these are not: what they named may go.
@@ -81,6 +83,8 @@ wire_messages! {
         /// told as [`WorkerToScheduler::Fetched`].
         62 => NotAcquired(NotAcquired),
         50 => ActorSnapshot(ActorSnapshot),
+        /// Answer to [`SchedulerToWorker::HandOverActor`].
+        51 => ActorHandedOver(ActorHandedOver),
         /// Memory has run short, or no longer is.
         80 => Memory(MemoryState),
         /// Results that this worker held, and that its disk does not give back.

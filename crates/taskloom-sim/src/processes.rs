@@ -10,6 +10,7 @@ use taskloom_core::scheduler::Event;
 use taskloom_core::worker::{FetchOutcome, Interrupt};
 use taskloom_proto::actor::{ActorLife, ActorSnapshot};
 use taskloom_proto::client::Closing;
+use taskloom_proto::hand_over::ActorHandedOver;
 use taskloom_proto::rejoin::Named;
 use taskloom_proto::supervisor::{SchedulerToSupervisor, SupervisorToScheduler, WorkerExited};
 use taskloom_proto::worker::{
@@ -229,6 +230,7 @@ impl World {
                 }
                 Effect::Write { task, ticket } => self.begin_write(number, task, ticket),
                 Effect::Read { task, ticket } => self.begin_read(number, task, ticket),
+                Effect::HandOver(actor) => self.hand_over(number, actor)?,
                 Effect::Closed => {
                     self.kill(number, ExitKind::Requested);
                     return Ok(());
@@ -337,6 +339,7 @@ impl World {
                     if let Some(state) = thread.call.snapshot(value) {
                         let actor = ActorLife { task, attempt };
                         let state = Bytes::copy_from_slice(&state);
+                        worker.saved.insert(task, (attempt, state.clone()));
                         let snapshot = ActorSnapshot { actor, number: 1, state };
                         self.from_worker(number, WorkerToScheduler::ActorSnapshot(snapshot));
                     }
@@ -376,6 +379,25 @@ impl World {
         let effects = worker.effects();
         self.report.interrupted += 1;
         self.carry_out(number, effects)
+    }
+
+    /// Gives an actor's last state, says that there is none, or never says anything.
+    fn hand_over(&mut self, number: WorkerNo, actor: ActorLife) -> Checked {
+        let Some(worker) = self.alive(number) else { return Ok(()) };
+        let saved = worker.saved.get(&actor.task).filter(|(of, _)| *of == actor.attempt);
+        let Some((_, state)) = saved.cloned() else {
+            let what =
+                format!("worker {number} is to hand over {}, which is not there", actor.task);
+            return Err(Broken::new("I6", what));
+        };
+        let (state, error) = match self.rng.below(10) {
+            0 => return Ok(()),
+            1 => (Bytes::new(), "planted".to_string()),
+            _ => (state, String::new()),
+        };
+        let last = ActorHandedOver { actor, state, error };
+        self.from_worker(number, WorkerToScheduler::ActorHandedOver(last));
+        Ok(())
     }
 
     fn report_done(

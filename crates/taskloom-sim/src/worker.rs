@@ -3,8 +3,10 @@
 use crate::agenda::Planned;
 use crate::broken::{Broken, Checked};
 use crate::workload::Call;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::worker::{Action, Config, Interrupt, MemoryLimits, StartedRun, Ticket, Worker};
+use taskloom_proto::actor::ActorLife;
 use taskloom_proto::worker::{ComputeTask, SchedulerToWorker, TaskDone, WorkerToScheduler};
 use taskloom_types::{Attempt, FunctionNo, Nanos, TaskId, WorkerNo};
 
@@ -52,6 +54,8 @@ pub struct SimWorker {
     /// Values of earlier sessions, by the number they were offered under.
     pub kept: BTreeMap<u64, u64>,
     pub threads: BTreeMap<(TaskId, Attempt), Thread>,
+    /// What was saved of actors that were made here.
+    pub saved: BTreeMap<TaskId, (Attempt, Bytes)>,
     functions: BTreeSet<FunctionNo>,
     peers: BTreeSet<WorkerNo>,
 }
@@ -85,6 +89,8 @@ pub enum Effect {
         attempt: Attempt,
         why: Interrupt,
     },
+    /// The last state of an actor is wanted.
+    HandOver(ActorLife),
     Closed,
 }
 
@@ -118,6 +124,7 @@ impl SimWorker {
             on_disk: BTreeMap::new(),
             kept: BTreeMap::new(),
             threads: BTreeMap::new(),
+            saved: BTreeMap::new(),
             functions: BTreeSet::new(),
             peers: BTreeSet::new(),
         }
@@ -145,6 +152,7 @@ impl SimWorker {
         self.tick_at = None;
         // Results that were not sent belong to the old session.
         self.outbox.clear();
+        self.saved.clear();
         self.functions.clear();
         self.peers.clear();
         self.rules.begin_session();
@@ -196,6 +204,9 @@ impl SimWorker {
             }
             SchedulerToWorker::Run(call) => {
                 return Ok(vec![Effect::Called { request: call.request }]);
+            }
+            SchedulerToWorker::HandOverActor(order) => {
+                return Ok(vec![Effect::HandOver(order.actor)]);
             }
             SchedulerToWorker::Close(_) => return Ok(vec![Effect::Closed]),
             SchedulerToWorker::Adopt(adopted) => self.rules.on_adopt(adopted),

@@ -2,6 +2,9 @@
 //! them is where they live, what is left when that worker goes, and who wants to hear of it.
 //! Calls take no part in this: they go directly to the worker.
 
+mod hand_over;
+
+use self::hand_over::Move;
 use super::planted::Fault;
 use super::task::{Kind, State, mark};
 use super::transitions::Step;
@@ -35,6 +38,8 @@ pub struct ActorRecord {
     has_snapshot: bool,
     /// It was made, and then let go or lost: there is no way to make it again.
     is_over: bool,
+    /// On its way from a worker that leaves.
+    moving: Move,
     watches: Vec<Watch>,
 }
 
@@ -45,11 +50,15 @@ pub struct Actors {
     watched: Map<(ClientId, u64), u32>,
     /// Doubts that are to be answered at a time, in its order.
     doubts: VecDeque<(Nanos, ClientId, u64)>,
+    /// Until when lives are to be handed over, in the order of time.
+    hand_overs: VecDeque<(Nanos, ActorLife)>,
 }
 
 impl Actors {
     pub fn next_deadline(&self) -> Option<Nanos> {
-        self.doubts.front().map(|(at, _, _)| *at)
+        let doubt = self.doubts.front().map(|(at, _, _)| *at);
+        let hand_over = self.hand_overs.front().map(|(at, _)| *at);
+        doubt.into_iter().chain(hand_over).min()
     }
 
     fn add_watch(&mut self, index: u32, watch: Watch) {
@@ -95,6 +104,7 @@ impl Scheduler {
             place: WorkerSlot::NONE,
             has_snapshot: false,
             is_over: false,
+            moving: Move::None,
             watches: Vec::new(),
         };
         self.actors.records.insert(index, record);
@@ -129,6 +139,7 @@ impl Scheduler {
     /// An actor was made. It is never made again from its call: its inputs may go.
     pub(super) fn on_actor_made(&mut self, index: u32) {
         let Some(record) = self.actors.records.get_mut(&index) else { return };
+        record.moving = Move::None;
         if !record.has_snapshot {
             self.tasks[index].body = Body::new();
         }
@@ -147,6 +158,7 @@ impl Scheduler {
         let Some(record) = self.actors.records.get_mut(&index) else { return };
         record.is_over = true;
         record.has_snapshot = false;
+        record.moving = Move::None;
         self.tasks[index].body = Body::new();
         self.send_gone(index, &released_error(&self.tasks[index].key));
     }
@@ -185,6 +197,7 @@ impl Scheduler {
     /// snapshot is made again; another waits in `lost` for the verdict on the worker's end.
     pub(super) fn lose_actor(&mut self, index: u32, lost: &mut Executing) {
         self.drop_copies(index);
+        self.give_up_hand_over(index, "the worker ended before it had handed the actor over");
         let has_snapshot = self.actors.records.get(&index).is_some_and(|r| r.has_snapshot);
         if has_snapshot && !self.has(Fault::ActorStaysLost) {
             self.lose_result(index);
@@ -231,6 +244,8 @@ impl Scheduler {
         };
         let mut added = Watch { client, number: watch.number, is_doubted: false };
         match self.tasks[index].state {
+            // Where it lives next is said when it is there; calls that have begun are answered.
+            _ if self.moves_in_order(index) => {}
             State::Memory if watch.doubted == Some(self.life(index)) => {
                 added.is_doubted = true;
                 let until = self.now.after(self.config.exit_report_ns);
@@ -365,6 +380,7 @@ impl Scheduler {
         let task = &self.tasks[index];
         let broken = |what: &str| Err(format!("actor {} ({:?}): {what}", task.key, task.state));
         let is_placed = self.workers.get(record.place).is_some();
+        self.validate_move(index, record)?;
         match task.state {
             State::Memory if !is_placed => return broken("it lives nowhere"),
             State::Memory if !task.replicas.contains(&record.place) => {

@@ -71,11 +71,14 @@ impl Scheduler {
         Some(name)
     }
 
-    /// Whether it does nothing, and others that stay hold all that it holds.
+    /// Whether it does nothing, and others that stay hold all that it holds, or can take it over.
     fn can_be_spared(&self, slot: WorkerSlot) -> bool {
         let worker = &self.workers[slot];
         let stays = |other: &WorkerSlot| *other != slot && !self.workers[*other].leaving;
         worker.processing.is_empty()
-            && worker.held.iter().all(|index| self.tasks[*index].replicas.iter().any(stays))
+            && worker.held.iter().all(|index| match self.lives_on(*index, slot) {
+                true => self.can_be_handed_over(*index),
+                false => self.tasks[*index].replicas.iter().any(stays),
+            })
     }
 }

@@ -46,9 +46,13 @@ impl Scheduler {
             info.supervised && names.contains(&info.name)
         };
         let meant: Vec<WorkerSlot> = self.workers.slots().filter(is_meant).collect();
+        for slot in &meant {
+            self.workers[*slot].end_expected = true;
+            self.stop_using(*slot);
+        }
+        let is_end_of_all = self.workers.iter().all(|worker| worker.leaving);
         for slot in meant {
-            self.workers[slot].end_expected = true;
-            self.stop_using(slot);
+            self.workers[slot].ends_with_all = is_end_of_all;
         }
     }
 }

@@ -114,6 +114,9 @@ pub struct Config {
     pub prefetch_ns: u64,
     /// How long to wait for a supervisor's word on a dead worker, in ns.
     pub exit_report_ns: u64,
+    /// How long a worker that leaves may take to end the calls of an actor and hand it over, in
+    /// ns.
+    pub hand_over_ns: u64,
     /// How long a run that was cancelled with force may go on before its process is replaced, in
     /// ns.
     pub cancel_grace_ns: u64,
@@ -147,6 +150,7 @@ impl Default for Config {
             work_stealing: true,
             prefetch_ns: Nanos::MILLISECOND,
             exit_report_ns: 2 * Nanos::SECOND,
+            hand_over_ns: 30 * Nanos::SECOND,
             cancel_grace_ns: 5 * Nanos::SECOND,
             inline_bytes: 512 * 1024 * 1024,
             recent_to_old_ns: 30 * Nanos::SECOND,
@@ -454,6 +458,7 @@ impl Scheduler {
         self.end_overdue_deposits();
         self.give_up_overdue_setups();
         self.answer_doubts();
+        self.end_overdue_hand_overs();
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

@@ -264,6 +264,7 @@ impl Scheduler {
             Retiring { number, afterwards, asked_itself: false, evacuation: None, rounds: 0 };
         self.questions.retiring.push(retiring);
         self.stop_using(slot);
+        self.ask_for_actors(slot);
     }
 
     fn on_shutdown(&mut self, client: ClientId, request: u64) {
@@ -381,9 +382,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether a retiring worker still runs something, or gives away what only it holds.
+    /// Whether a retiring worker still runs something, hands an actor over, or gives away what only it holds.
     fn is_still_of_use(&mut self, slot: WorkerSlot, retiring: &mut Retiring) -> bool {
         const ROUNDS: u8 = 3;
+        if self.ask_for_actors(slot) || self.awaits_successors(retiring.number) {
+            return true;
+        }
         let runs_something = !self.workers[slot].processing.is_empty();
         if self.has(Fault::LateResultsStayBehind) && retiring.rounds > 0 {
             return runs_something;

@@ -52,6 +52,8 @@ pub struct WorkerRecord {
     /// Gets no new tasks: reserved for a suspect, or about to leave.
     pub reserved: bool,
     pub leaving: bool,
+    /// All workers end together: nobody takes over what lives there.
+    pub ends_with_all: bool,
     /// Makes the calls that come before its first task.
     pub preparing: bool,
     /// Why it starts nothing, if its memory is short.
@@ -95,6 +97,7 @@ impl WorkerRecord {
             classes: Vec::new(),
             reserved: false,
             leaving: false,
+            ends_with_all: false,
             preparing: false,
             paused: None,
             holds_back: false,

@@ -76,6 +76,7 @@ impl Scheduler {
             WorkerToScheduler::Heartbeat(heartbeat) => self.on_heartbeat(slot, heartbeat),
             WorkerToScheduler::RunDone(done) => self.on_run_done(slot, done),
             WorkerToScheduler::ActorSnapshot(snapshot) => self.on_actor_snapshot(slot, snapshot),
+            WorkerToScheduler::ActorHandedOver(last) => self.on_actor_handed_over(slot, last),
             WorkerToScheduler::RunEnded(run) => self.end_ghost(slot, run.task, run.attempt),
             WorkerToScheduler::LogEvent(event) => self.on_log_event(event),
             WorkerToScheduler::TaskLog(log) => self.on_task_log(slot, log),

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::{ActorCall, ActorLife, ActorSnapshot, MAX_SNAPSHOT_BYTES};
+use taskloom_proto::hand_over::ActorHandedOver;
 use taskloom_runtime::data::{ActorAnswer, ActorRequest, CallReplier};
 use taskloom_runtime::worker::{ActorTurn, Job, LiveActor, Outcome, Turn};
 use taskloom_types::Key;
@@ -157,6 +158,7 @@ fn serve(py: Python<'_>, worker: &Arc<Inner>, turn: ActorTurn<Object>) {
     let object = actor.object.bind(py);
     let Ok(local) = object.cast::<LocalActor>() else { return };
     match turn {
+        Turn::HandOver => hand_over(py, worker, actor.life, local.get()),
         Turn::Save(reply, answer) => save(py, worker, &actor, local, reply, answer),
         Turn::Call(request, reply) if request.kind == ActorCall::ATTRIBUTE => {
             let value = local.get().instance.bind(py).getattr(request.name.as_str());
@@ -273,6 +275,21 @@ fn take_snapshot(
     }
 }
 
+/// The worker leaves: gives the last state, behind which nothing changes it.
+fn hand_over(py: Python<'_>, worker: &Arc<Inner>, actor: ActorLife, local: &LocalActor) {
+    if !worker.shell.actors().is_at_rest(actor) {
+        return;
+    }
+    let last = match local.state(py) {
+        Ok(state) => ActorHandedOver { actor, state, error: String::new() },
+        Err(error) => {
+            let error = format!("its state could not be saved: {error}");
+            ActorHandedOver { actor, state: Bytes::new(), error }
+        }
+    };
+    worker.shell.send_handed_over(last);
+}
+
 fn answer_of(
     py: Python<'_>,
     worker: &Inner,
@@ -306,6 +323,7 @@ impl MethodRun {
         let worker = self.worker.clone();
         let started = Bound::new(py, self).and_then(|run| {
             let event_loop = worker.event_loop(py)?;
+            worker.shell.actors().coroutine_began(run.get().life);
             let arguments = (&run, coroutine, context.object());
             let started = event_loop.call_method1(intern!(py, "start_method"), arguments);
             started.inspect_err(|error| {
@@ -335,12 +353,15 @@ pub fn finish_actor_method(
     let local = run.local.bind(py).get();
     let result = error.map_or(Ok(result), |error| Err(PyErr::from_value(error)));
     let answer = answer_of(py, &run.worker, local, result);
+    let shell = &run.worker.shell;
     if !local.count_call() {
-        return reply.reply(answer);
+        reply.reply(answer);
+    } else if shell.actors().save(run.life, reply, answer) {
+        // Between methods of an actor thread, not beside one.
+        shell.jobs().push(Job::StartActorThread);
     }
-    // Between methods of an actor thread, not beside one.
-    if run.worker.shell.actors().save(run.life, reply, answer) {
-        run.worker.shell.jobs().push(Job::StartActorThread);
+    if shell.actors().coroutine_ended(run.life) {
+        shell.jobs().push(Job::StartActorThread);
     }
 }
 

@@ -119,6 +119,11 @@ struct LinkState {
     unsent: BTreeSet<u64>,
     /// Those of `calls` that were sent to a life that cannot be reached.
     doubtful: BTreeMap<u64, ActorLife>,
+    /// The life that calls were last sent to.
+    sent_to: Option<ActorLife>,
+    /// Those of `calls` whose answer by an earlier life is still to come. Others wait for that:
+    /// what did not begin there goes before them.
+    awaited: BTreeSet<u64>,
     /// The life that the scheduler was asked about since it could not be reached.
     doubted: Option<ActorLife>,
     /// How often the present life could not be reached although it is said to be there.
@@ -210,6 +215,8 @@ impl ActorLink {
             calls: BTreeMap::new(),
             unsent: BTreeSet::new(),
             doubtful: BTreeMap::new(),
+            sent_to: None,
+            awaited: BTreeSet::new(),
             doubted: None,
             failures: 0,
         };
@@ -261,7 +268,11 @@ impl ActorLink {
     /// between; what is sent is not answered on this stack.
     fn send_unsent(&self, state: &mut LinkState) {
         let Place::At(life, address) = &state.place else { return };
+        if !state.awaited.is_empty() {
+            return;
+        }
         let (life, address) = (*life, address.clone());
+        state.sent_to = Some(life);
         for number in std::mem::take(&mut state.unsent) {
             let Some(call) = state.calls.get(&number) else { continue };
             let me = self.me.clone();
@@ -277,6 +288,7 @@ impl ActorLink {
 
     fn on_answer(&self, number: u64, life: ActorLife, answer: Result<ActorAnswer, FetchError>) {
         let mut state = self.state.lock();
+        let was_last = state.awaited.remove(&number) && state.awaited.is_empty();
         let outcome = match answer {
             Ok(ActorAnswer::Value(segments)) => CallOutcome::Value(segments),
             Ok(ActorAnswer::Raised(error)) => CallOutcome::Failed(error),
@@ -297,6 +309,9 @@ impl ActorLink {
         state.failures = 0;
         state.doubtful.remove(&number);
         let call = state.calls.remove(&number);
+        if was_last {
+            self.send_unsent(&mut state);
+        }
         drop(state);
         if let Some(call) = call {
             call.pending.complete(outcome);
@@ -337,6 +352,11 @@ impl ActorLink {
     fn on_news(&self, news: ActorNews) {
         match news.state {
             ActorNews::ALIVE => self.on_alive(news.actor, &news.address),
+            ActorNews::MOVING => {
+                let mut state = self.state.lock();
+                state.place = Place::Unknown;
+                state.doubted = None;
+            }
             ActorNews::PENDING => {
                 let mut state = self.state.lock();
                 state.place = Place::Unknown;
@@ -372,6 +392,10 @@ impl ActorLink {
                 lost.extend(state.calls.remove(&number));
             }
         }
+        if state.sent_to.is_some_and(|earlier| earlier != life) {
+            let unsent = &state.unsent;
+            state.awaited = state.calls.keys().copied().filter(|n| !unsent.contains(n)).collect();
+        }
         self.send_unsent(&mut state);
         drop(state);
         self.fail(lost, &error);
@@ -393,6 +417,7 @@ impl ActorLink {
     /// Takes out all calls that were sent.
     fn take_sent(state: &mut LinkState) -> Vec<Call> {
         state.doubtful.clear();
+        state.awaited.clear();
         let unsent = &state.unsent;
         let (waiting, sent): (BTreeMap<_, _>, BTreeMap<_, _>) =
             std::mem::take(&mut state.calls).into_iter().partition(|(n, _)| unsent.contains(n));

@@ -30,6 +30,8 @@ pub enum Turn {
     Call(ActorRequest, CallReplier),
     /// Take a snapshot, then give the answer of a call that has ended.
     Save(CallReplier, ActorAnswer),
+    /// Give the last state to the scheduler, once no coroutine method is under way.
+    HandOver,
 }
 
 /// What an actor thread takes.
@@ -47,6 +49,12 @@ struct Mailbox<O> {
     turns: VecDeque<Turn>,
     /// A thread is in a turn of it, or it is in the list of those that wait for one.
     is_scheduled: bool,
+    /// The worker leaves: no further method begins here.
+    is_leaving: bool,
+    /// Coroutine methods that have begun and not ended.
+    coroutines: usize,
+    /// The last state is due when the last of them ends.
+    waits_for_coroutines: bool,
     /// Answers that wait until the scheduler has a snapshot of this number.
     held: VecDeque<(u64, CallReplier, ActorAnswer)>,
 }
@@ -109,6 +117,9 @@ impl<O> Table<O> {
     /// Adds a turn to those of an actor; gives it back when that life is over.
     fn queue(&mut self, life: ActorLife, turn: Turn) -> Result<(), Turn> {
         let Some(mailbox) = self.mailbox(life) else { return Err(turn) };
+        if mailbox.is_leaving && matches!(turn, Turn::Call(..)) {
+            return Err(turn);
+        }
         mailbox.turns.push_back(turn);
         if !std::mem::replace(&mut mailbox.is_scheduled, true) {
             self.ready.push_back(Ready::Next(life.task));
@@ -173,6 +184,9 @@ impl<O: LocalObject> Actors<O> {
             actor: Arc::new(LiveActor { life, object }),
             turns: VecDeque::new(),
             is_scheduled: false,
+            is_leaving: false,
+            coroutines: 0,
+            waits_for_coroutines: false,
             held: VecDeque::new(),
         };
         table.living.insert(life.task, mailbox);
@@ -240,6 +254,66 @@ impl<O: LocalObject> Actors<O> {
         drop(refused);
         self.wake.notify_one();
         lacks_thread
+    }
+
+    /// The worker leaves: methods that have not begun are given back by being dropped, and when
+    /// the others have ended the last state is due. Returns whether a thread is to be started.
+    #[must_use]
+    pub(super) fn hand_over(&self, life: ActorLife) -> bool {
+        let mut table = self.table.lock();
+        let Some(mailbox) = table.mailbox(life) else { return false };
+        if std::mem::replace(&mut mailbox.is_leaving, true) {
+            return false;
+        }
+        let is_call = |turn: &Turn| matches!(turn, Turn::Call(..));
+        let (calls, others): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut mailbox.turns).into_iter().partition(is_call);
+        mailbox.turns = others;
+        let refused = table.queue(life, Turn::HandOver).err();
+        let lacks_thread = table.lacks_thread();
+        drop(table);
+        drop((calls, refused));
+        self.wake.notify_one();
+        lacks_thread
+    }
+
+    /// Whether the last state may be taken now. If not, it is due when the last coroutine ends.
+    #[must_use]
+    pub fn is_at_rest(&self, life: ActorLife) -> bool {
+        let mut table = self.table.lock();
+        let Some(mailbox) = table.mailbox(life) else { return false };
+        mailbox.waits_for_coroutines = mailbox.coroutines > 0;
+        !mailbox.waits_for_coroutines
+    }
+
+    /// A coroutine method goes on on the event loop.
+    pub fn coroutine_began(&self, life: ActorLife) {
+        if let Some(mailbox) = self.table.lock().mailbox(life) {
+            mailbox.coroutines += 1;
+        }
+    }
+
+    /// It has ended, and its answer is given or in the queue. Returns whether a thread is to be
+    /// started.
+    #[must_use]
+    pub fn coroutine_ended(&self, life: ActorLife) -> bool {
+        let mut table = self.table.lock();
+        let Some(mailbox) = table.mailbox(life) else { return false };
+        mailbox.coroutines = mailbox.coroutines.saturating_sub(1);
+        if mailbox.coroutines > 0 || !std::mem::take(&mut mailbox.waits_for_coroutines) {
+            return false;
+        }
+        let refused = table.queue(life, Turn::HandOver).err();
+        let lacks_thread = table.lacks_thread();
+        drop(table);
+        drop(refused);
+        self.wake.notify_one();
+        lacks_thread
+    }
+
+    /// Whether none lives here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
     /// Keeps an answer until the scheduler has the snapshot of this number.

@@ -21,17 +21,19 @@ use taskloom_types::{Nanos, TaskId, WorkerNo};
 
 impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
     fn deliver(&self, messages: &mut Vec<SchedulerToWorker>) {
+        // First: a later message may end the actor, and with it the answers that waited.
+        self.note_snapshots(messages);
         let now = self.now();
         let mut state = self.state.lock();
         let mut registered = None;
         let mut closing = None;
-        let mut kept = Vec::new();
+        let mut leaving = Vec::new();
         for message in messages.drain(..) {
             match message {
                 SchedulerToWorker::Registered(welcome) => registered = Some(welcome),
                 SchedulerToWorker::Close(close) => closing = Some(close.reason),
                 SchedulerToWorker::Run(call) => self.jobs.push(Job::Run(call)),
-                SchedulerToWorker::SnapshotKept(snapshot) => kept.push(snapshot),
+                SchedulerToWorker::HandOverActor(order) => leaving.push(order.actor),
                 message => Self::apply(&mut state, now, message),
             }
         }
@@ -44,7 +46,7 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         }
         state.hand_over_garbage(&self.jobs);
         self.release(state, now);
-        kept.iter().for_each(|snapshot| self.actors.on_kept(snapshot.actor, snapshot.number));
+        leaving.into_iter().for_each(|actor| self.hand_over(actor));
         if let Some(welcome) = registered {
             self.start_heartbeat(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
             self.start_memory_monitor();
@@ -65,6 +67,24 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
 }
 
 impl<O: LocalObject> WorkerShell<O> {
+    /// Gives the answers that waited until the scheduler had a snapshot.
+    fn note_snapshots(&self, messages: &[SchedulerToWorker]) {
+        if self.actors.is_empty() {
+            return;
+        }
+        for message in messages {
+            if let SchedulerToWorker::SnapshotKept(kept) = message {
+                self.actors.on_kept(kept.actor, kept.number);
+            }
+        }
+    }
+
+    fn hand_over(&self, actor: ActorLife) {
+        if self.actors.hand_over(actor) {
+            self.jobs.push(Job::StartActorThread);
+        }
+    }
+
     fn apply(state: &mut State<O>, now: Nanos, message: SchedulerToWorker) {
         match message {
             SchedulerToWorker::Compute(tasks) => state.core.on_compute(now, tasks),
@@ -89,6 +109,7 @@ impl<O: LocalObject> WorkerShell<O> {
             SchedulerToWorker::Registered(_)
             | SchedulerToWorker::Run(_)
             | SchedulerToWorker::SnapshotKept(_)
+            | SchedulerToWorker::HandOverActor(_)
             | SchedulerToWorker::Close(_) => {}
         }
     }

@@ -58,6 +58,7 @@ use std::time::{Duration, Instant};
 use taskloom_net::{ConnectError, ConnectOptions, ListenError, ListenOptions};
 use taskloom_proto::actor::ActorSnapshot;
 use taskloom_proto::client::Closing;
+use taskloom_proto::hand_over::ActorHandedOver;
 use taskloom_proto::handshake::Token;
 use taskloom_proto::shards::ShardPiece;
 use taskloom_proto::worker::{
@@ -357,6 +358,12 @@ impl<O: LocalObject> WorkerShell<O> {
     /// Sends an actor's snapshot to the scheduler.
     pub fn send_snapshot(&self, snapshot: ActorSnapshot) {
         self.state.lock().outbox.push(WorkerToScheduler::ActorSnapshot(snapshot));
+        self.flush();
+    }
+
+    /// Gives the scheduler an actor's last state, or says why there is none.
+    pub fn send_handed_over(&self, last: ActorHandedOver) {
+        self.state.lock().outbox.push(WorkerToScheduler::ActorHandedOver(last));
         self.flush();
     }
 

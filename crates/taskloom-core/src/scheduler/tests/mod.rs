@@ -6,6 +6,7 @@ mod task;
 mod tied;
 mod words;
 
+mod actor_moves;
 mod actors;
 mod adaptive;
 mod attempts;

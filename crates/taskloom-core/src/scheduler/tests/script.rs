@@ -7,6 +7,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::actor::*;
 use taskloom_proto::client::*;
+use taskloom_proto::hand_over::ActorHandedOver;
 use taskloom_proto::policy::StuckRun;
 use taskloom_proto::supervisor::{RegisterSupervisor, WorkerExited};
 use taskloom_proto::worker::*;
@@ -583,6 +584,16 @@ impl Script {
         let state = Bytes::from(format!("snapshot {number}"));
         let snapshot = ActorSnapshot { actor, number, state };
         self.report(worker, WorkerToScheduler::ActorSnapshot(snapshot))
+    }
+
+    /// The worker gives the last state of an actor, or says why there is none.
+    pub fn hands_over(&mut self, worker: &str, key: &str, end: Result<&str, &str>) -> Vec<String> {
+        let run = self.run(worker, key);
+        let actor = ActorLife { task: run.task, attempt: run.attempt };
+        let state = Bytes::from(end.unwrap_or_default().to_string());
+        let error = end.err().unwrap_or_default().to_string();
+        let message = ActorHandedOver { actor, state, error };
+        self.report(worker, WorkerToScheduler::ActorHandedOver(message))
     }
 
     pub fn run_ended(&mut self, worker: &str, key: &str) -> Vec<String> {

@@ -147,6 +147,9 @@ impl Words {
             SchedulerToWorker::SnapshotKept(kept) => {
                 lines.push(format!("{name} may answer up to {}", kept.number));
             }
+            SchedulerToWorker::HandOverActor(order) => {
+                lines.push(format!("{name} is to hand {} over", self.key(order.actor.task)));
+            }
             SchedulerToWorker::Close(_) => lines.push(format!("{name} is told to close")),
             SchedulerToWorker::Acquire(wanted) => {
                 for dep in wanted {
@@ -257,6 +260,7 @@ impl Words {
         let state = match news.state {
             ActorNews::ALIVE => format!("lives at {}", news.address),
             ActorNews::PENDING => "is being made".into(),
+            ActorNews::MOVING => "moves".into(),
             _ => {
                 let error = news.error.as_ref().map_or("", |error| &error.type_name);
                 format!("is gone, {error}")
