@@ -294,6 +294,7 @@ impl World {
             spread_bytes: 1000,
             worker_ttl_ns: if heartbeats { TTL_NS } else { 1_000_000 * Nanos::SECOND },
             exit_report_ns: 50 * Nanos::MILLISECOND,
+            hand_over_ns: 50 * Nanos::MILLISECOND,
             grace_ns: crate::sessions::GRACE_NS,
             settle_ns: 10 * Nanos::MILLISECOND,
             no_workers_timeout_ns: trouble.no_worker_ms.map(|ms| ms * Nanos::MILLISECOND),
