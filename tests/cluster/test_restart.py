@@ -111,7 +111,7 @@ def test_a_graph_ends_over_a_restart(scheduler):
         slow = dask.delayed(_slow_inc)
         leaves = [slow(i) for i in range(40)]
         total = client.compute(dask.delayed(sum)(leaves))
-        time.sleep(0.3)
+        wait_until(lambda: client.counters()["tasks_done"] > 0, "some of them are done")
         scheduler.kill()
         scheduler.start()
         assert total.result(timeout=60) == sum(range(1, 41))

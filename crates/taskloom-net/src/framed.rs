@@ -52,14 +52,16 @@ impl Bounds {
 /// What is spoken on a connection after the handshake.
 pub trait Protocol<S>: Send {
     /// The other side has proved that it knows the token, and perhaps asks for a session to go on.
-    /// An error refuses it.
+    /// An error refuses it. Only asked of the side that accepts connections.
     fn on_open(
         &mut self,
-        owner: &mut S,
-        channel: &Arc<Channel>,
-        role: Role,
-        resume: Option<Resume>,
-    ) -> Result<Welcome, String>;
+        _owner: &mut S,
+        _channel: &Arc<Channel>,
+        _role: Role,
+        _resume: Option<Resume>,
+    ) -> Result<Welcome, String> {
+        Err("nobody connects to this side".into())
+    }
     /// The welcome was sent: a session may be started on the channel.
     fn on_welcomed(&mut self, _: &mut S, _: &Arc<Channel>) {}
     /// An error closes the connection.

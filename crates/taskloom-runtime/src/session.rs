@@ -338,16 +338,6 @@ impl<Out: ToScheduler> Receiving<Out> {
 }
 
 impl<Out: ToScheduler> Protocol<Io> for Receiving<Out> {
-    fn on_open(
-        &mut self,
-        _: &mut Io,
-        _: &Arc<Channel>,
-        _: Role,
-        _: Option<Resume>,
-    ) -> Result<Welcome, String> {
-        Ok(Welcome::default())
-    }
-
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
         let message = Out::Reply::read(frame.kind, &frame.head);
         self.batch.push(message.map_err(|error| error.to_string())?);

@@ -382,7 +382,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether a retiring worker still runs something, hands an actor over, or gives away what only it holds.
+    /// Whether a retiring worker still runs something, hands an actor over, or gives away what only it
+    /// holds.
     fn is_still_of_use(&mut self, slot: WorkerSlot, retiring: &mut Retiring) -> bool {
         const ROUNDS: u8 = 3;
         if self.ask_for_actors(slot) || self.awaits_successors(retiring.number) {

@@ -14,16 +14,17 @@ use taskloom_proto::client::{ClientToScheduler, RegisterFunction, SubmitBatch, T
 use taskloom_proto::frame::HEADER_BYTES;
 use taskloom_types::{FunctionId, Handle};
 
-/// How many arrivals pass between two looks at all submissions; the oldest and the newest are looked
-/// at each time.
-const TURNS: u32 = 64;
+/// Submissions that are looked at, by turns, when something has arrived; the oldest and the newest are
+/// looked at each time.
+const LOOKS: usize = 32;
 
 /// The submissions of one client that have not ended.
 #[derive(Default)]
 pub(super) struct Lineage {
     submissions: BTreeMap<u64, Kept>,
     functions: Map<FunctionId, KeptFunction>,
-    turn: u32,
+    /// Where the next look begins.
+    next_look: u64,
 }
 
 #[derive(Default)]
@@ -131,15 +132,20 @@ impl Lineage {
         }
     }
 
-    /// Something has ended: drops what is not needed any more. Cheap; what is missed now is seen
-    /// some turns later.
+    /// Something has ended: drops what is not needed any more. Its price does not grow with the number
+    /// of submissions; what is missed now is seen some turns later.
     pub(super) fn drop_ended(&mut self, table: &Table) {
-        self.turn = self.turn.wrapping_add(1);
-        if self.turn.is_multiple_of(TURNS) {
-            let all: Vec<u64> = self.submissions.keys().copied().collect();
-            all.into_iter().for_each(|submission| self.drop_if_ended(submission, table));
-            return;
-        }
+        let looked_at: Vec<u64> = self
+            .submissions
+            .range(self.next_look..)
+            .take(LOOKS)
+            .map(|(number, _)| *number)
+            .collect();
+        self.next_look = match looked_at.last() {
+            Some(last) if looked_at.len() == LOOKS => last + 1,
+            _ => 0,
+        };
+        looked_at.into_iter().for_each(|submission| self.drop_if_ended(submission, table));
         while let Some(oldest) = self.submissions.keys().next().copied() {
             self.drop_if_ended(oldest, table);
             if self.submissions.contains_key(&oldest) {

@@ -27,7 +27,6 @@ use taskloom_proto::frame::Frame;
 use taskloom_proto::handshake::{Role, Token};
 use taskloom_proto::peer::{FetchReply, PeerMessage, PutReply};
 use taskloom_proto::rejoin::Named;
-use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::shards::ShardsReply;
 use taskloom_proto::transfer::EndTransfer;
 use taskloom_types::TaskId;
@@ -552,16 +551,6 @@ impl Asking {
 }
 
 impl Protocol<Io> for Asking {
-    fn on_open(
-        &mut self,
-        _: &mut Io,
-        _: &Arc<Channel>,
-        _: Role,
-        _: Option<Resume>,
-    ) -> Result<Welcome, String> {
-        Ok(Welcome::default())
-    }
-
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
         let message = PeerMessage::read_body(frame.kind, &frame.head);
         match message.map_err(|error| error.to_string())? {

@@ -11,9 +11,7 @@ use std::time::Duration;
 use taskloom_net::framed::Bounds;
 use taskloom_net::{Channel, Framed, Protocol};
 use taskloom_proto::frame::{Frame, Landing};
-use taskloom_proto::handshake::Role;
 use taskloom_proto::peer::PeerMessage;
-use taskloom_proto::session::{Resume, Welcome};
 use taskloom_proto::transfer::RangeReply;
 
 use crate::io::Io;
@@ -304,16 +302,6 @@ impl Receiving {
 }
 
 impl Protocol<Io> for Receiving {
-    fn on_open(
-        &mut self,
-        _: &mut Io,
-        _: &Arc<Channel>,
-        _: Role,
-        _: Option<Resume>,
-    ) -> Result<Welcome, String> {
-        Ok(Welcome::default())
-    }
-
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
         let reply = read_reply(frame.kind, &frame.head)?;
         self.on_reply(&reply, &frame.data)
