@@ -161,30 +161,37 @@ def test_scattered_data_is_kept_by_its_worker(scheduler):
         assert client.submit(len, data).result(timeout=60) == 10_000
 
 
-def test_questions_under_way_end_with_a_typed_error(scheduler):
+def note_and_wait(started: str, flag: str) -> None:
+    Path(started).touch()
+    tasks.wait_for_file(flag)
+
+
+def test_questions_under_way_end_with_a_typed_error(scheduler, tmp_path):
     from taskloom import SchedulerError
 
+    started, flag = tmp_path / "started", tmp_path / "go"
     with worker(scheduler), Client(scheduler.address) as client:
-        with Lock("door", client=client):
-            outcome: list[object] = []
+        client.wait_for_workers(1, timeout=60)
+        Lock("door", client=client).acquire()
+        outcome: list[object] = []
 
-            def wait() -> None:
-                try:
-                    outcome.append(Lock("door", client=client).acquire())
-                except SchedulerError as error:
-                    outcome.append(error)
+        def ask() -> None:
+            try:
+                outcome.append(client.run(note_and_wait, str(started), str(flag)))
+            except SchedulerError as error:
+                outcome.append(error)
 
-            thread = threading.Thread(target=wait)
-            thread.start()
-            time.sleep(0.2)
-            scheduler.kill()
-            scheduler.start()
-            thread.join(60)
-            (error,) = outcome
-            assert isinstance(error, SchedulerError)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(started.exists, "the question is under way")
+        scheduler.kill()
+        scheduler.start()
+        thread.join(60)
+        (error,) = outcome
+        assert isinstance(error, SchedulerError)
+        flag.touch()
         # The lock is as new.
-        with Lock("door", client=client):
-            pass
+        assert Lock("door", client=client).acquire(timeout=30)
 
 
 @pytest.mark.parametrize("kind", ["--no-nanny", "--nanny"])
