@@ -22,6 +22,15 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20
         time.sleep(0.01)
 
 
+def let_arrive(client) -> None:
+    """Return when all that `client` has sent has reached the workers, cancellations too.
+
+    Cancelling does not wait for the workers, and messages keep their order: a question to every
+    worker that is sent afterwards is answered afterwards.
+    """
+    client.run(os.getpid)
+
+
 def worker_pids(client) -> dict[str, int]:
     """Process id of each worker, by address."""
     return client.run(os.getpid)

@@ -4,7 +4,7 @@ import pytest
 
 from taskloom import CancelledError, Client, Reschedule, wait
 from tests import tasks
-from tests.support import wait_until
+from tests.support import let_arrive, wait_until
 
 
 def test_a_cancelled_future_says_so(client, tmp_path):
@@ -16,6 +16,7 @@ def test_a_cancelled_future_says_so(client, tmp_path):
     assert future.status == "cancelled"
     with pytest.raises(CancelledError):
         future.result(timeout=20)
+    let_arrive(client)
     flag.touch()
     client.gather(blockers)
     assert client.submit(tasks.inc, 1).result() == 2

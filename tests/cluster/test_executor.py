@@ -5,6 +5,7 @@ import concurrent.futures as cf
 import pytest
 
 from tests import tasks
+from tests.support import let_arrive
 
 
 def test_submit_returns_a_real_future(client):
@@ -57,6 +58,7 @@ def test_cancelling_cancels_the_task(client, tmp_path):
         blockers = [executor.submit(tasks.wait_for_file, str(flag)) for _ in range(2)]
         waiting = executor.submit(tasks.append_line, str(log), "ran")
         assert waiting.cancel()
+        let_arrive(client)
         flag.touch()
         cf.wait(blockers, timeout=20)
         assert waiting.cancelled()
@@ -90,6 +92,7 @@ def test_shutdown_can_cancel_what_has_not_ended(client, tmp_path):
     assert all(future.done() for future in running)
     with pytest.raises(cf.CancelledError):
         next(results)
+    let_arrive(client)
     (tmp_path / "go").touch()
     assert client.submit(tasks.inc, 1, pure=False).result(timeout=20) == 2
     assert not (tmp_path / "log").exists()
