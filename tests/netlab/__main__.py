@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.netlab import checks
-from tests.netlab.cluster import HOSTS, WORKERS, Lab
+from tests.netlab.cluster import HOSTS, SMALL, WORKERS, Lab
 from tests.netlab.faults import KINDS, Fault
 from tests.netlab.network import Network, wait_until_reachable
 from tests.netlab.plan import RELAYED, Round, plan_round
@@ -25,6 +26,8 @@ from tests.netlab.smallness import SmallDisk
 HARMFUL = {"kill-scheduler", "stop-scheduler", "kill-client", "cut", "cut-one-way", "reset"}
 #: Rounds end by then whatever happens: no future waits longer, see `workload.PATIENCE_S`.
 ROUND_S = 150
+#: After as many failed rounds the rest would say little new.
+MAX_FAILURES = 3
 
 
 def arguments() -> argparse.Namespace:
@@ -75,6 +78,8 @@ def play(lab: Lab, planned_round: Round) -> tuple[dict[str, int], bool]:
     ends = finish(client)
     for end, count in (item for other in others for item in finish(other).items()):
         ends[end] = ends.get(end, 0) + count
+    if "eaten" in ends:
+        lab.renew_worker(SMALL)
     return ends, was_killed
 
 
@@ -124,12 +129,12 @@ def explain(lab: Lab, planned_round: Round, problems: list[str]) -> None:
 def play_rounds(lab: Lab, rounds: list[Round], options: argparse.Namespace) -> tuple[int, int]:
     """How many rounds were played, and how many failed."""
     failures = done = 0
-    deadline = time.monotonic() + options.seconds
+    begun = time.monotonic()
     baseline = checks.Baseline()
     with contextlib.ExitStack() as stack:
         record = stack.enter_context(options.record.open("w")) if options.record else None
         for planned_round in rounds:
-            if time.monotonic() > deadline or failures >= 3:
+            if time.monotonic() > begun + options.seconds or failures >= MAX_FAILURES:
                 break
             problems = run_round(lab, planned_round, baseline)
             done += 1
@@ -140,7 +145,20 @@ def play_rounds(lab: Lab, rounds: list[Round], options: argparse.Namespace) -> t
             if problems:
                 failures += 1
                 explain(lab, planned_round, problems)
+    print(summary(rounds, done, time.monotonic() - begun), flush=True)
     return done, failures
+
+
+def summary(rounds: list[Round], done: int, seconds: float) -> str:
+    """How many faults of each kind there were, how long it took, and what was not reached."""
+    kinds = Counter(fault.kind for played in rounds[:done] for fault in played.faults)
+    counts = ", ".join(f"{kind} {kinds[kind]}" for kind in sorted(KINDS))
+    pace = f"{done} rounds in {seconds:.0f} s, {seconds / max(done, 1):.1f} s each"
+    lines = [f"faults: {counts}", pace]
+    if done < len(rounds):
+        missing = f"NOT ALL ROUNDS RAN: {len(rounds) - done} of {len(rounds)} were not reached"
+        lines.append(f"{missing}; the next is --first {rounds[done].number}")
+    return "\n".join(lines)
 
 
 def run(options: argparse.Namespace) -> int:

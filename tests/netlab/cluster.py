@@ -25,6 +25,9 @@ SMALL, SMALL_BYTES = "w0", 400_000_000
 SMALL_DISK, LITTLE_BYTES = "w1", 400_000_000
 #: Silence after which a worker is lost: faults are shorter or longer than this.
 TTL_S = 3
+#: How long workers and clients may be away: longer than any fault. What a killed client wanted
+#: goes as late as this, and a round ends no earlier.
+GRACE_S = 8
 
 
 class Lab:
@@ -89,8 +92,9 @@ class Lab:
 
     def start_scheduler(self) -> None:
         host = self.network.address("sched")
-        options = ["--port", str(PORT), "--worker-ttl", str(TTL_S), "--no-dashboard"]
-        words = ["taskloom", "scheduler", "--host", host, "--allow-insecure-network", *options]
+        times = ["--worker-ttl", str(TTL_S), "--reconnect-timeout", str(GRACE_S)]
+        options = ["--port", str(PORT), *times, "--no-dashboard", "--allow-insecure-network"]
+        words = ["taskloom", "scheduler", "--host", host, *options]
         self._processes["sched"] = self.start("sched", *words)
 
     def ensure_scheduler(self) -> None:
@@ -119,6 +123,11 @@ class Lab:
         for host in ended:
             self.start_scheduler() if host == "sched" else self.start_worker(host)
         return ended
+
+    def renew_worker(self, host: str) -> None:
+        """A new supervisor: one whose worker has died often pauses before it starts another."""
+        self._end(self._processes[host])
+        self.start_worker(host)
 
     def main_pid(self, host: str) -> int:
         """The scheduler's, or a worker's supervisor's."""

@@ -10,8 +10,12 @@ from typing import Any
 from tests.netlab.cluster import SMALL, SMALL_DISK, TTL_S, WORKERS
 from tests.netlab.faults import Fault
 
-#: Shorter than the time after which a silent worker is lost, and longer.
-BLINK_S, LONG_S = TTL_S / 3, TTL_S * 2.0
+#: Shorter than the time after which a silent worker is lost, and longer; give or take a fifth.
+BLINK_S, LONG_S = TTL_S / 3, TTL_S * 1.5
+#: Faults begin while a client starts and its tasks run.
+FIRST_S, LAST_S = 0.1, 1.2
+#: Killed processes are started again by others: there is no end to wait for.
+MOMENTARY = {"kill-client", "kill-worker", "kill-supervisor", "eat-memory"}
 #: The host that is joined by the relay.
 RELAYED = "w3"
 
@@ -45,16 +49,17 @@ def plan_round(seed: int, number: int, kinds: Iterable[str]) -> Round:
 
 
 def plan_fault(kind: str, rng: random.Random) -> Fault:
-    at_s = round(rng.uniform(0.1, 1.5), 3)
+    at_s = round(rng.uniform(FIRST_S, LAST_S), 3)
     duration_s = round(rng.choice([BLINK_S, BLINK_S, LONG_S]) * rng.uniform(0.8, 1.2), 3)
+    duration_s = 0 if kind in MOMENTARY else duration_s
     worker = rng.choice(WORKERS)
     if kind in ("kill-scheduler", "stop-scheduler"):
         # Its own pause must not be taken for the death of everybody.
         return Fault(kind, at_s, duration_s, "sched")
     if kind == "kill-client":
-        return Fault(kind, at_s, 0, "client")
+        return Fault(kind, at_s, duration_s, "client")
     if kind == "eat-memory":
-        return Fault(kind, at_s, 0, SMALL)
+        return Fault(kind, at_s, duration_s, SMALL)
     if kind == "full-disk":
         return Fault(kind, at_s, duration_s, SMALL_DISK)
     if kind == "part-client":
