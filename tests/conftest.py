@@ -20,6 +20,27 @@ if str(ROOT) not in sys.path:
 
 from taskloom import Client, LocalCluster  # noqa: E402
 
+#: More tests than these may not pass at their second try only.
+MOST_FLAKY = 3
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what failed at first: each such test is a race that somebody has to look at."""
+    flaky = terminalreporter.stats.get("rerun", [])
+    if flaky:
+        terminalreporter.section(f"failed once: {len(flaky)} (at most {MOST_FLAKY} may)")
+    for report in flaky:
+        terminalreporter.write_line(f"FLAKY {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Many tests that need a second try are no accident of a busy machine."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    flaky = len(reporter.stats.get("rerun", [])) if reporter else 0
+    if flaky > MOST_FLAKY and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:

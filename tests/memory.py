@@ -36,6 +36,21 @@ def let_go(*_: object) -> int:
     return os.getpid()
 
 
+def numbers(value: int, size: int):
+    """An array that lies in memory of its own."""
+    import numpy as np
+
+    return np.full(size // 8, value, dtype="f8")
+
+
+def add_one_and_sum(array) -> int:
+    """Needs an array that may be written to, and leaves it as it was."""
+    array += 1
+    total = int(array.sum())
+    array -= 1
+    return total
+
+
 class Unpicklable:
     """A result that cannot leave its process."""
 

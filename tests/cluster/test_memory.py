@@ -52,6 +52,27 @@ def test_four_times_the_memory_goes_to_disk_and_comes_back_unchanged(start, tmp_
     wait_until(lambda: not spill_files(tmp_path), "the files go with their results")
 
 
+def test_what_came_back_from_disk_is_not_written_again(start, tmp_path):
+    client = start(n_workers=1, memory_limit="256 MiB", local_directory=str(tmp_path))
+    (pid,) = worker_pids(client).values()
+
+    def written() -> int:
+        """Bytes that the worker has given to the system to write, to any file."""
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["wchar"])
+
+    arrays = client.map(memory.numbers, range(64), size=8 * MIB)
+    wait(arrays)
+    for _ in range(2):
+        totals = client.gather(client.map(memory.add_one_and_sum, arrays, pure=False))
+        assert totals == [(i + 1) * MIB for i in range(64)]
+    before = written()
+    totals = client.gather(client.map(memory.add_one_and_sum, arrays, pure=False))
+    assert totals == [(i + 1) * MIB for i in range(64)]
+    assert written() - before < 64 * MIB, "512 MiB went to disk once more"
+    assert worker_pids(client) == {address: pid for address in worker_pids(client)}
+
+
 def test_a_task_with_many_inputs_on_disk_gets_all_of_them(start, tmp_path):
     client = start(n_workers=2, memory_limit="256 MiB", local_directory=str(tmp_path))
     futures = blocks(client, 60)

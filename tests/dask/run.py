@@ -65,6 +65,8 @@ SUBSET = {
     "bag": SUITES["bag"],
     "base": SUITES["base"],
 }
+# So many failures are run once more: more are no accident of a busy machine.
+MOST_FLAKY = 3
 # Tests of other schedulers, or of hardware that is not here.
 IGNORED = ["test_cupy*", "test_distributed.py"]
 
@@ -113,6 +115,15 @@ def run_suite(args: argparse.Namespace, name: str, paths: list[str], results: Pa
     return code
 
 
+def run_again(args: argparse.Namespace, results: Path, whole: bool) -> None:
+    """Runs what failed once more, by itself, if it is little, and says so."""
+    failed = missing_tests(read_results(results), whole)
+    if 0 < len(failed) <= MOST_FLAKY:
+        print(f"once more, by themselves: {', '.join(failed)}", flush=True)
+        # Their names begin with that of the package.
+        run_suite(args, "again", [name.split("/", 1)[1] for name in failed], results)
+
+
 def read_results(path: Path) -> dict[str, dict]:
     """Test name to record; of a repeated test the last run counts."""
     records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
@@ -134,15 +145,37 @@ def read_exceptions() -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
+def wanted_tests(results: dict[str, dict], whole: bool) -> set[str]:
+    """Tests that pass on dask.distributed; unless `whole`, of the files that were run."""
+    baseline = read_baseline()
+    if whole:
+        return baseline
+    files = {name.split("::")[0] for name in results}
+    return {name for name in baseline if name.split("::")[0] in files}
+
+
+def excused_tests(wanted: set[str]) -> set[str]:
+    """Those of them that may fail here."""
+    exceptions = read_exceptions()
+    return {name for name in wanted if {name, name.split("[")[0]} & exceptions}
+
+
+def passed_tests(results: dict[str, dict]) -> set[str]:
+    """Tests that passed."""
+    return {name for name, record in results.items() if record.get("outcome") == "passed"}
+
+
+def missing_tests(results: dict[str, dict], whole: bool) -> list[str]:
+    """Tests that have to pass and did not."""
+    wanted = wanted_tests(results, whole)
+    return sorted(wanted - passed_tests(results) - excused_tests(wanted))
+
+
 def compare(results: dict[str, dict], whole: bool) -> int:
     """Prints what passes on dask.distributed and not here; returns how many there are."""
-    baseline, exceptions = read_baseline(), read_exceptions()
-    if not whole:
-        files = {name.split("::")[0] for name in results}
-        baseline = {name for name in baseline if name.split("::")[0] in files}
-    good = {name for name, record in results.items() if record.get("outcome") == "passed"}
-    excused = {name for name in baseline if {name, name.split("[")[0]} & exceptions}
-    missing = sorted(baseline - good - excused)
+    baseline, good = wanted_tests(results, whole), passed_tests(results)
+    excused = excused_tests(baseline)
+    missing = missing_tests(results, whole)
     for name in missing:
         record = results.get(name, {"outcome": "not run"})
         print(f"  {record.get('outcome')}: {name}\n      {record.get('why', '')}")
@@ -204,6 +237,8 @@ def main() -> int:
         path.touch()
         for name in chosen:
             run_suite(args, name, suites[name], path)
+        if args.engine == "taskloom" and args.keyword is None and not args.report:
+            run_again(args, path, whole=not (args.subset or args.suites or args.exitfirst))
         results = read_results(path)
     if args.record_baseline:
         record_baseline(results)

@@ -40,6 +40,7 @@ pub fn serve_jobs(py: Python<'_>, worker: &Arc<Inner>) {
             Job::StartActorThread => worker.start_actor_thread(py),
             Job::CollectGarbage => {
                 drop(worker.shell.take_garbage());
+                py.detach(|| worker.shell.heed_freed_memory());
                 worker.forget_functions();
             }
             Job::StartSerializer => worker.start_serializer(py),

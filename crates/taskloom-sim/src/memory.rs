@@ -114,6 +114,7 @@ impl World {
         let now = self.agenda.now;
         let is_full = self.faults && self.rng.chance(self.memory.full_percent);
         let is_unpicklable = self.rng.chance(self.memory.unpicklable_percent);
+        let keeps_file = self.rng.chance(50);
         let Some(worker) = self.alive(number) else { return Ok(()) };
         let now = worker.clock(now);
         match end {
@@ -129,8 +130,12 @@ impl World {
                 }
             }
             DiskTransfer::Read { value: Some(value) } => {
-                if worker.rules.on_loaded(task, ticket) {
-                    worker.keep(task, value);
+                if worker.rules.on_loaded(task, ticket, keeps_file) {
+                    if keeps_file {
+                        worker.values.insert(task, value);
+                    } else {
+                        worker.keep(task, value);
+                    }
                     self.report.unspilled += 1;
                 }
             }

@@ -255,8 +255,12 @@ impl SimWorker {
                 }
                 Action::Spill { task, ticket } => effects.push(Effect::Write { task, ticket }),
                 Action::Unspill { task, ticket } => effects.push(Effect::Read { task, ticket }),
+                Action::Evict(task) => {
+                    self.values.remove(&task);
+                }
                 Action::TrimMemory => {}
                 Action::KeepValue { task, number } => {
+                    self.on_disk.remove(&task);
                     if let Some(value) = self.values.remove(&task) {
                         self.kept.insert(number, value);
                     }

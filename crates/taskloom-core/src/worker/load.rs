@@ -159,8 +159,9 @@ impl Worker {
         self.start_loads();
     }
 
-    /// A value was read. True: the shell keeps it and drops the file; false: it is of no use.
-    pub fn on_loaded(&mut self, task: TaskId, ticket: Ticket) -> bool {
+    /// A value was read. True: the shell keeps it, and the file if `has_file`; false: it is of no
+    /// use.
+    pub fn on_loaded(&mut self, task: TaskId, ticket: Ticket, has_file: bool) -> bool {
         if self.memory.loads.reading.get(&task) != Some(&ticket) {
             return false;
         }
@@ -168,7 +169,7 @@ impl Worker {
         let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.as_mut()) else {
             return false;
         };
-        data.place = Place::Memory;
+        data.place = if has_file { Place::Both } else { Place::Memory };
         data.used = clock;
         let size_bytes = data.size_bytes;
         self.leave_disk(task, size_bytes);

@@ -37,6 +37,8 @@ pub(super) enum Place {
     Kept,
     /// In memory, and being written.
     Writing,
+    /// In memory, and its file is kept: to leave memory costs nothing.
+    Both,
     Disk,
     /// On disk, and being read.
     Reading,
@@ -44,7 +46,7 @@ pub(super) enum Place {
 
 impl Place {
     pub(super) fn is_in_memory(self) -> bool {
-        matches!(self, Self::Memory | Self::Kept | Self::Writing)
+        matches!(self, Self::Memory | Self::Kept | Self::Writing | Self::Both)
     }
 }
 
@@ -64,6 +66,8 @@ pub type Ticket = u64;
 const MIN_SPILL_BYTES: u64 = 1024;
 /// What one transfer costs beside its bytes, as bytes: small values cost more than they free.
 const TRANSFER_COST_BYTES: u64 = 64 * 1024;
+/// How much sooner a value goes whose file is there already: half the work, and none now.
+const FILE_BONUS: u64 = 2;
 /// Bytes on their way to disk at a time; one value at least.
 const MAX_WRITING_BYTES: u64 = 256 * 1024 * 1024;
 /// Values on their way to disk at a time.
@@ -72,6 +76,8 @@ const MAX_WRITING: usize = 64;
 const MAX_RANKED: usize = 4096;
 /// How long to wait before the disk is tried again.
 const DISK_PAUSE: u64 = Nanos::SECOND;
+/// A pause ends this part of its bound lower than it began.
+const PAUSE_STEP: u64 = 40;
 /// How often memory that is free but not given back is looked after.
 const TRIM_PAUSE: u64 = 250 * Nanos::MILLISECOND;
 
@@ -154,6 +160,22 @@ impl Memory {
         &self.limits
     }
 
+    /// A value is no longer in memory; the process may not show it yet.
+    fn enter_disk(&mut self, size_bytes: u64) {
+        self.spilled += 1;
+        self.spilled_bytes += size_bytes;
+        self.settling_bytes[0] += size_bytes;
+    }
+
+    /// Until then nothing is written; `None`: from now on. What may leave memory is another then.
+    fn try_disk_from(&mut self, time: Option<Nanos>) {
+        if self.disk_fails_until.is_some() != time.is_some() {
+            self.candidates.clear();
+            self.rank_from_bytes = 0;
+        }
+        self.disk_fails_until = time;
+    }
+
     /// Down to where results are written once the process exceeded its bound.
     fn goal_bytes(&self) -> u64 {
         match self.limits.target_bytes {
@@ -196,7 +218,9 @@ impl Worker {
         memory.resident_bytes = resident_bytes;
         memory.settling_bytes = [0, memory.settling_bytes[0]];
         memory.rank_from_bytes = 0;
-        memory.disk_fails_until.take_if(|until| *until <= now);
+        if memory.disk_fails_until.is_some_and(|until| until <= now) {
+            memory.try_disk_from(None);
+        }
         let bound = memory.limits.spill_bytes;
         let goal = memory.goal_bytes();
         memory.evicting =
@@ -207,12 +231,35 @@ impl Worker {
         }
         self.relieve();
         self.judge_pause(now);
+        self.watch_growth();
+        self.start_loads();
+    }
+
+    /// From the last measurement on: how many more results the process has room for.
+    fn watch_growth(&mut self) {
         let bound = self.memory.limits.pause_bytes;
         let is_watched = bound > 0 && !self.memory.is_paused();
-        let room = bound.saturating_sub(resident_bytes);
+        let room = bound.saturating_sub(self.memory.resident_bytes);
         let in_memory = self.in_memory_bytes();
         self.memory.measured_bytes = in_memory;
         self.memory.alarm_bytes = if is_watched { in_memory + room } else { 0 };
+    }
+
+    /// Whether measuring the process before it is time may let it go on: it is paused, and enough
+    /// has left memory since it was measured, or all that was on its way.
+    #[must_use]
+    pub fn wants_measurement(&self) -> bool {
+        let memory = &self.memory;
+        let left = memory.settling_bytes[0];
+        let is_enough = left >= memory.limits.pause_bytes / PAUSE_STEP || memory.writing.is_empty();
+        memory.is_paused() && left > 0 && is_enough
+    }
+
+    /// The process was measured before it was time; see [`Worker::wants_measurement`].
+    pub fn on_resident_early(&mut self, now: Nanos, resident_bytes: u64) {
+        self.memory.resident_bytes = resident_bytes;
+        self.judge_pause(now);
+        self.watch_growth();
         self.start_loads();
     }
 
@@ -244,10 +291,9 @@ impl Worker {
             return false;
         }
         data.place = Place::Disk;
+        let size_bytes = data.size_bytes;
         self.memory.disk_fails = false;
-        self.memory.spilled += 1;
-        self.memory.spilled_bytes += data.size_bytes;
-        self.memory.settling_bytes[0] += data.size_bytes;
+        self.memory.enter_disk(size_bytes);
         self.relieve();
         true
     }
@@ -256,7 +302,7 @@ impl Worker {
     pub fn on_spill_failed(&mut self, now: Nanos, task: TaskId, ticket: Ticket, why: SpillFailure) {
         if why == SpillFailure::Disk {
             self.memory.disk_fails = true;
-            self.memory.disk_fails_until = Some(now.after(DISK_PAUSE));
+            self.memory.try_disk_from(Some(now.after(DISK_PAUSE)));
         }
         if self.end_writing(task, ticket)
             && let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.as_mut())
@@ -321,9 +367,6 @@ impl Worker {
     /// too are offered to the scheduler instead, once; the room that they may give is counted on
     /// until the process is measured again.
     pub(super) fn relieve(&mut self) {
-        if self.memory.disk_fails_until.is_some() {
-            return;
-        }
         let mut excess = self.excess_bytes();
         let mut spare = Vec::new();
         while excess > 0 && self.may_write_more() {
@@ -359,10 +402,19 @@ impl Worker {
         self.memory.writing_bytes < MAX_WRITING_BYTES && self.memory.writing.len() < MAX_WRITING
     }
 
-    /// Starts to write a value, if it still may go; its size.
+    /// Has a value leave memory, if it still may go; its size. What has a file already leaves at
+    /// once, anything else when it is written.
     fn write(&mut self, task: TaskId) -> u64 {
         let Some(data) = self.tasks.get_mut(&task).and_then(|t| t.data.as_mut()) else { return 0 };
-        if data.place != Place::Memory || data.pins > 0 {
+        if data.place == Place::Both && data.pins == 0 {
+            data.place = Place::Disk;
+            let size_bytes = data.size_bytes;
+            self.memory.enter_disk(size_bytes);
+            self.actions.push(Action::Evict(task));
+            return size_bytes;
+        }
+        let is_tried = self.memory.disk_fails_until.is_none();
+        if data.place != Place::Memory || data.pins > 0 || !is_tried {
             return 0;
         }
         data.place = Place::Writing;
@@ -376,7 +428,8 @@ impl Worker {
 
     /// Looks for what may leave memory: first what no run here waits for, of that first the copies
     /// that others have too, then by age, where a value counts for less the more its transfer costs
-    /// by what it frees, and the longer it took to make. False: there is nothing.
+    /// by what it frees, and the longer it took to make, and for more if its file is there already.
+    /// False: there is nothing.
     fn rank_candidates(&mut self) -> bool {
         let in_memory = self.in_memory_bytes();
         if in_memory < self.memory.rank_from_bytes {
@@ -384,16 +437,18 @@ impl Worker {
         }
         let step = (self.memory.limits.limit_bytes / 64).max(1024 * 1024);
         self.memory.rank_from_bytes = in_memory.saturating_add(step);
-        let clock = self.memory.clock;
+        let (clock, is_disk_tried) = (self.memory.clock, self.memory.disk_fails_until.is_none());
         let mut ranked: Vec<(bool, bool, u64, TaskId)> = Vec::new();
         for (task, local) in &self.tasks {
             let Some(data) = &local.data else { continue };
-            let may_go = data.place == Place::Memory && data.pins == 0;
+            let has_file = data.place == Place::Both;
+            let is_writable = data.place == Place::Memory && is_disk_tried;
+            let may_go = (has_file || is_writable) && data.pins == 0;
             if may_go && data.size_bytes > MIN_SPILL_BYTES {
                 let age = u64::from(clock.wrapping_sub(data.used)) + 1;
                 let size = data.size_bytes.min(1 << 40);
                 let worth = age * (size * 1024 / (size + TRANSFER_COST_BYTES));
-                let worth = data.remaking.discount(worth);
+                let worth = data.remaking.discount(worth) * if has_file { FILE_BONUS } else { 1 };
                 ranked.push((local.users == 0, data.is_spare, worth, *task));
             }
         }
@@ -411,7 +466,7 @@ impl Worker {
     pub(super) fn forget_place(&mut self, task: TaskId, place: Place, size_bytes: u64) {
         let memory = &mut self.memory;
         match place {
-            Place::Memory => {}
+            Place::Memory | Place::Both => {}
             Place::Kept => memory.kept_bytes -= size_bytes,
             Place::Writing => {
                 if let Some((_, bytes)) = memory.writing.remove(&task) {
@@ -421,7 +476,7 @@ impl Worker {
             Place::Disk | Place::Reading => {
                 self.leave_disk(task, size_bytes);
                 // There is room again, perhaps.
-                self.memory.disk_fails_until = None;
+                self.memory.try_disk_from(None);
             }
         }
     }
@@ -445,7 +500,7 @@ impl Worker {
             if resident > bound {
                 self.pause();
             }
-        } else if resident <= bound - bound / 40 {
+        } else if resident <= bound - bound / PAUSE_STEP {
             // A little lower than where it began, lest it goes on and off.
             self.memory.paused = None;
             self.tell_memory(MemoryState::RUNNING);
@@ -584,7 +639,7 @@ impl Worker {
                 return Err(format!("task {task} is pinned by nobody: {local:?}"));
             }
             match data.place {
-                Place::Memory => {}
+                Place::Memory | Place::Both => {}
                 Place::Kept => kept_bytes += data.size_bytes,
                 Place::Writing => writing += 1,
                 Place::Disk | Place::Reading => {

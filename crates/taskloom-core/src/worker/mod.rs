@@ -97,6 +97,8 @@ pub enum Action {
         task: TaskId,
         ticket: Ticket,
     },
+    /// Drop what is in memory of this value: its file, which was kept when it was read, is enough.
+    Evict(TaskId),
     /// Give memory that is free back to the system.
     TrimMemory,
     /// Ask a peer; answered by [`Worker::on_fetch_done`] or [`Worker::on_fetch_failed`].

@@ -57,7 +57,7 @@ impl Worker {
         for (task, local) in tasks {
             let Some(data) = local.data else { continue };
             // Bringing a value back from disk for nobody in particular is not worth it.
-            let is_offered = data.reported && data.place == Place::Memory;
+            let is_offered = data.reported && matches!(data.place, Place::Memory | Place::Both);
             match local.name.filter(|_| is_offered) {
                 Some(name) => offers.push(self.keep(task, name, data.size_bytes)),
                 None => self.actions.push(Action::DropValue(task)),

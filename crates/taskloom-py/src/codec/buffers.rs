@@ -5,6 +5,7 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, buffer::PyUntypedBuffer, ffi};
 use std::ffi::c_int;
+use taskloom_data::files::FilePart;
 use taskloom_data::shared::{PrivateView, place_of};
 
 /// Bytes that a Python object owns. Dropping it on a thread without the GIL queues the release.
@@ -58,6 +59,8 @@ enum Memory {
     Owned(BytesMut),
     /// Pages that others read, too: what is changed in place is copied by the kernel.
     Private(PrivateView),
+    /// As `Private`, of a file on the worker's disk.
+    OnDisk(FilePart),
 }
 
 /// Shorter buffers in shared memory are copied: that costs less than a mapping of their own.
@@ -83,6 +86,9 @@ impl SegmentBuffer {
         {
             return Self { memory: Memory::Private(view) };
         }
+        if let Some(part) = FilePart::of(&segment) {
+            return Self { memory: Memory::OnDisk(part) };
+        }
         let owned = segment.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         Self { memory: Memory::Owned(owned) }
     }
@@ -95,6 +101,7 @@ impl SegmentBuffer {
             Memory::Shared(bytes) => bytes.len(),
             Memory::Owned(bytes) => bytes.len(),
             Memory::Private(view) => view.len(),
+            Memory::OnDisk(part) => part.len(),
         }
     }
 
@@ -109,6 +116,7 @@ impl SegmentBuffer {
             Memory::Shared(bytes) => (bytes.as_ptr(), bytes.len(), 1),
             Memory::Owned(bytes) => (bytes.as_ptr(), bytes.len(), 0),
             Memory::Private(view) => (view.as_ptr().cast_const(), view.len(), 0),
+            Memory::OnDisk(part) => (part.as_ptr().cast_const(), part.len(), 0),
         };
         let length = length as ffi::Py_ssize_t;
         // SAFETY: fills the view that the interpreter passed; writable memory is nobody else's.

@@ -95,6 +95,20 @@ impl<O: LocalObject> WorkerShell<O> {
         }
     }
 
+    /// Measures a paused process before it is time, if it may have room again. Call without the
+    /// lock, after memory was freed.
+    pub fn heed_freed_memory(&self) {
+        if !self.state.lock().core.wants_measurement() {
+            return;
+        }
+        let resident_bytes = own_resident_bytes();
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.core.on_resident_early(now, resident_bytes);
+        self.release(state, now);
+        self.flush_if_urgent();
+    }
+
     fn measure_memory(&self) {
         let resident_bytes = own_resident_bytes();
         let now = self.now();
@@ -130,6 +144,7 @@ impl<O: LocalObject> WorkerShell<O> {
             effects.encodes.drain(..).for_each(|job| self.to_encode.push(job));
             self.jobs.push(ServiceJob::StartEncoder);
         }
+        effects.of_no_use.clear();
     }
 
     fn push_disk_job(&self, job: Job<O>) {
@@ -187,24 +202,24 @@ impl<O: LocalObject> WorkerShell<O> {
         self.release(state, now);
         self.flush_if_urgent();
         drop(of_no_use);
+        self.heed_freed_memory();
         // Even while executors are busy: memory is short.
         self.jobs.push(ServiceJob::CollectGarbage);
     }
 
-    /// A value was read, or not. On a thread of the disk.
-    pub(super) fn on_read(
-        &self,
-        task: TaskId,
-        ticket: Ticket,
-        read: Result<Vec<Bytes>, SpillError>,
-    ) {
+    /// Reads a value. On a thread of the disk.
+    fn read(&self, task: TaskId, ticket: Ticket, file: Arc<SpilledValue>) {
+        let keeps_file = self.disk.store().has_room_for_both(file.disk_bytes());
+        let read = if keeps_file { file.view() } else { file.read() };
+        let kept = keeps_file.then(|| file.clone());
+        drop(file);
         let now = self.now();
         let mut state = self.state.lock();
         let mut file = None;
         match read {
             Ok(segments) => {
-                if state.core.on_loaded(task, ticket) {
-                    file = state.values.insert(task, Value::received(segments));
+                if state.core.on_loaded(task, ticket, keeps_file) {
+                    file = state.values.insert(task, Value::loaded(segments, kept));
                 }
             }
             Err(error) => {
@@ -342,11 +357,7 @@ impl<O: LocalObject> disk::Owner<O> for WorkerShell<O> {
                 drop(segments);
                 self.on_written(task, ticket, written);
             }
-            Job::Read { task, ticket, file } => {
-                let read = file.read();
-                drop(file);
-                self.on_read(task, ticket, read);
-            }
+            Job::Read { task, ticket, file } => self.read(task, ticket, file),
             Job::Serve { items, reply } => self.read_and_serve(items, reply),
             Job::Remove(file) => drop(file),
             Job::Trim => {

@@ -59,9 +59,11 @@ impl<O: LocalObject> State<O> {
 
     /// The value waits under the number of its offer.
     pub(super) fn keep_value(&mut self, task: TaskId, number: u64) {
-        if let Some(value) = self.values.remove(&task) {
-            self.kept.insert(number, value);
+        let Some(value) = self.values.remove(&task) else { return };
+        if let Some(file) = value.take_file() {
+            self.remove_file(file);
         }
+        self.kept.insert(number, value);
     }
 
     pub(super) fn take_kept(&mut self, number: u64, task: TaskId) {

@@ -7,6 +7,7 @@ use super::exports::Exports;
 use super::jobs::{Encode, Job, JobQueue};
 use super::outbox::Outbox;
 use super::slots::Slots;
+use super::spill::SpilledValue;
 use super::values::{LocalObject, Servable, Value};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -113,6 +114,8 @@ pub(super) struct Effects<O> {
     pub(super) disk: Vec<disk::Job<O>>,
     /// Free memory is to be given back to the system.
     pub(super) trim: bool,
+    /// Values that are no objects: to unmap large ones takes a while.
+    pub(super) of_no_use: Vec<Value<O>>,
 }
 
 impl<O> Default for Effects<O> {
@@ -124,6 +127,7 @@ impl<O> Default for Effects<O> {
             encodes: Vec::new(),
             disk: Vec::new(),
             trim: false,
+            of_no_use: Vec::new(),
         }
     }
 }
@@ -224,6 +228,7 @@ impl<O: LocalObject> State<O> {
             }
             Action::Spill { task, ticket } => self.spill(now, task, ticket),
             Action::Unspill { task, ticket } => self.unspill(now, task, ticket),
+            Action::Evict(task) => self.evict(now, task),
             Action::TrimMemory => self.effects.trim = true,
             Action::Fetch { peer, address, tasks } => {
                 let session = self.session.load(Ordering::Acquire);
@@ -254,6 +259,19 @@ impl<O: LocalObject> State<O> {
                 self.effects.disk.push(disk::Job::Read { task, ticket, file });
             }
             _ => self.core.on_load_failed(now, task, ticket),
+        }
+    }
+
+    /// What is in memory of a value goes; its file stays.
+    fn evict(&mut self, now: Nanos, task: TaskId) {
+        match self.values.get(&task).and_then(Value::take_file) {
+            Some(file) => {
+                let before = self.values.insert(task, Value::Spilled(file));
+                before.into_iter().for_each(|value| self.let_go(value));
+                // Even while executors are busy: memory is short.
+                self.effects.jobs.push(Job::CollectGarbage);
+            }
+            None => self.core.on_unreadable(now, task),
         }
     }
 
@@ -290,11 +308,23 @@ impl<O: LocalObject> State<O> {
     }
 
     pub(super) fn discard(&mut self, value: Value<O>) {
-        if let Value::Spilled(file) = value {
-            // To remove a large file takes a while.
-            self.effects.disk.push(disk::Job::Remove(file));
-        } else if value.holds_object() {
+        if let Some(file) = value.take_file() {
+            self.remove_file(file);
+        }
+        self.let_go(value);
+    }
+
+    /// To remove a large file takes a while.
+    pub(super) fn remove_file(&mut self, file: Arc<SpilledValue>) {
+        self.effects.disk.push(disk::Job::Remove(file));
+    }
+
+    /// Frees the memory of a value, each kind where it may be freed.
+    fn let_go(&mut self, value: Value<O>) {
+        if value.holds_object() {
             self.garbage.push(value);
+        } else if matches!(value, Value::Received(_)) {
+            self.effects.of_no_use.push(value);
         }
     }
 

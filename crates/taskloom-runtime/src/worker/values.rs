@@ -47,6 +47,24 @@ impl<O: LocalObject> Value<O> {
         Self::Received(Arc::new(Received::new(segments)))
     }
 
+    /// A value that was read from disk, and its file if that stays.
+    #[must_use]
+    pub fn loaded(segments: Vec<Bytes>, file: Option<Arc<SpilledValue>>) -> Self {
+        let received = Received::new(segments);
+        *received.file.lock() = file;
+        Self::Received(Arc::new(received))
+    }
+
+    /// Takes the file of a value that is in memory, too, or on disk only.
+    #[must_use]
+    pub fn take_file(&self) -> Option<Arc<SpilledValue>> {
+        match self {
+            Self::Received(received) => received.file.lock().take(),
+            Self::Spilled(file) => Some(file.clone()),
+            Self::Object { .. } | Self::Scalar(_) => None,
+        }
+    }
+
     /// Whether dropping it may drop the last clone of an object.
     #[must_use]
     pub fn holds_object(&self) -> bool {
@@ -105,6 +123,8 @@ fn small_segment(segments: &[Bytes]) -> Option<Bytes> {
 pub struct Received<O> {
     state: Mutex<Decoding<O>>,
     decoded: Condvar,
+    /// Of a value that was on disk and may have to go there again.
+    file: Mutex<Option<Arc<SpilledValue>>>,
 }
 
 #[derive(Debug)]
@@ -131,7 +151,8 @@ impl<O: LocalObject> Received<O> {
     /// Not decoded yet.
     #[must_use]
     pub fn new(segments: Vec<Bytes>) -> Self {
-        Self { state: Mutex::new(Decoding::Encoded(segments)), decoded: Condvar::new() }
+        let state = Mutex::new(Decoding::Encoded(segments));
+        Self { state, decoded: Condvar::new(), file: Mutex::default() }
     }
 
     pub fn begin_use(&self) -> Use<O> {

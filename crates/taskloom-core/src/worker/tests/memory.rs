@@ -43,7 +43,7 @@ impl Script {
     }
 
     fn read(&mut self, index: u32, ticket: Ticket) -> Vec<Action> {
-        self.on(|worker, _| assert!(worker.on_loaded(task(index), ticket)))
+        self.on(|worker, _| assert!(worker.on_loaded(task(index), ticket, false)))
     }
 }
 
@@ -265,8 +265,87 @@ fn d32_a_value_that_is_freed_or_made_anew_while_it_is_written_or_read() {
     let actions = script.compute([run(7).needs(spilled)]);
     let reading = unspills(&actions);
     script.free(&[7, spilled]);
-    script.on(|worker, _| assert!(!worker.on_loaded(task(spilled), reading[0].1)));
+    script.on(|worker, _| assert!(!worker.on_loaded(task(spilled), reading[0].1, true)));
     assert_eq!(script.worker.spilled_bytes(), 0);
+}
+
+/// What leaves memory without being written.
+fn evictions(actions: &[Action]) -> Vec<u32> {
+    let evict = |action: &Action| match action {
+        Action::Evict(task) => Some(task.index),
+        _ => None,
+    };
+    actions.iter().filter_map(evict).collect()
+}
+
+/// 1 was on disk and is in memory again for a run that has ended; its file is still there.
+fn with_a_value_that_came_back() -> Script {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    assert_eq!(script.write_all(&actions).0, [1]);
+    let actions = script.compute([run(3).needs(1)]);
+    let [(1, ticket)] = unspills(&actions)[..] else { panic!("{actions:?}") };
+    let actions = script.on(|worker, _| assert!(worker.on_loaded(task(1), ticket, true)));
+    // The other makes room.
+    assert_eq!(script.write_all(&actions).0, [2]);
+    assert_eq!(script.start(), Some(3));
+    script.on(|worker, _| assert!(worker.on_finished(task(3), 1, 8, 0)));
+    // Candidates are looked for anew.
+    script.measure(100_000);
+    script
+}
+
+#[test]
+fn a_value_that_came_back_leaves_memory_without_being_written_again() {
+    let mut script = with_a_value_that_came_back();
+    let actions = script.make(4, 60_000);
+    assert_eq!(evictions(&actions), [1]);
+    assert!(spills(&actions).is_empty());
+    assert_eq!(script.worker.spilled_bytes(), 120_000);
+    // It is on disk as before.
+    let actions = script.compute([run(5).needs(1)]);
+    assert_eq!(unspills(&actions).len(), 1);
+}
+
+#[test]
+fn a_value_that_is_made_anew_has_no_file_any_more() {
+    let mut script = with_a_value_that_came_back();
+    script.free(&[1]);
+    let actions = [script.make(1, 60_000), script.make(4, 60_000)].concat();
+    assert!(evictions(&actions).is_empty());
+    assert_eq!(spills(&actions).len(), 1);
+}
+
+#[test]
+fn a_full_disk_keeps_nothing_in_memory_that_has_a_file() {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    assert_eq!(script.write_all(&actions).0, [1]);
+    let actions = script.compute([run(3).needs(1)]);
+    let [(1, ticket)] = unspills(&actions)[..] else { panic!("{actions:?}") };
+    let actions = script.on(|worker, _| assert!(worker.on_loaded(task(1), ticket, true)));
+    let [(2, ticket)] = spills(&actions)[..] else { panic!("{actions:?}") };
+    assert_eq!(script.start(), Some(3));
+    script.on(|worker, _| assert!(worker.on_finished(task(3), 1, 8, 0)));
+    let why = SpillFailure::Disk;
+    let actions = script.on(|worker, now| worker.on_spill_failed(now, task(2), ticket, why));
+    assert_eq!(evictions(&actions), [1]);
+    assert!(spills(&actions).is_empty());
+}
+
+#[test]
+fn a_paused_worker_is_measured_when_something_has_left_memory() {
+    let mut script = script();
+    let actions = [script.make(1, 60_000), script.make(2, 60_000)].concat();
+    script.measure(201_000);
+    assert!(script.worker.is_paused());
+    assert!(!script.worker.wants_measurement());
+    let (written, _) = script.write_all(&actions);
+    assert_eq!(written, [1]);
+    assert!(script.worker.wants_measurement());
+    let actions = script.on(|worker, now| worker.on_resident_early(now, 141_000));
+    assert_eq!(states(&actions), [MemoryState::RUNNING]);
+    assert!(!script.worker.wants_measurement());
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl World {
             (true, 1) => worker.on_spill_failed(now, task, ticket, SpillFailure::Unpicklable),
             (true, _) => drop(worker.on_spilled(task, ticket)),
             (false, 0) => worker.on_load_failed(now, task, ticket),
-            (false, _) => drop(worker.on_loaded(task, ticket)),
+            (false, _) => drop(worker.on_loaded(task, ticket, end.is_multiple_of(2))),
         });
     }
 

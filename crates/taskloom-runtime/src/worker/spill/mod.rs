@@ -9,15 +9,26 @@ use directory::ScratchDirectory;
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use taskloom_data::files;
+use taskloom_data::shared::ALIGNMENT;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes that are hashed and moved at a time: they stay in the processor's cache between the two.
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
+/// From here on mapping a file costs less than copying it.
+const MAPPED_FROM: u64 = 256 * 1024;
+/// Longer segments begin at multiples of [`ALIGNMENT`] in the file, as arrays want it.
+const ALIGNED_FROM: usize = 1024;
+/// Of the disk, what has to be free for the files of values that are in memory, too: a part of it,
+/// and so many times the value.
+const FREE_SHARE: u64 = 20;
+const FREE_TIMES: u64 = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SpillError {
@@ -116,6 +127,21 @@ impl SpillStore {
         }
     }
 
+    /// Whether the file of such a value may stay while the value is in memory again.
+    #[must_use]
+    pub fn has_room_for_both(&self, bytes: u64) -> bool {
+        let wanted = bytes.saturating_mul(FREE_TIMES);
+        if self.limit.is_some_and(|limit| self.disk_bytes().saturating_add(wanted) > limit) {
+            return false;
+        }
+        let directory = self.directory.lock().clone();
+        let Some(disk) = directory.and_then(|open| rustix::fs::statvfs(open.path()).ok()) else {
+            return false;
+        };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        free > wanted.saturating_add(disk.f_blocks.saturating_mul(disk.f_frsize) / FREE_SHARE)
+    }
+
     fn open(&self) -> Result<Arc<ScratchDirectory>, SpillError> {
         let mut directory = self.directory.lock();
         if let Some(open) = &*directory {
@@ -142,20 +168,65 @@ impl SpilledValue {
         self.disk_bytes
     }
 
-    /// Reads the value. Blocks.
+    /// Reads the value, so that it does not need its file any more. Blocks.
     pub fn read(&self) -> Result<Vec<Bytes>, SpillError> {
-        let failed = |error| SpillError::Read { path: self.path.clone(), error };
-        let file = File::open(&self.path).map_err(failed)?;
+        let file = self.open()?;
         let mut hasher = Xxh3::new();
         let mut segments = Vec::with_capacity(self.lengths.len());
-        for length in &self.lengths {
-            segments.push(read_segment(&file, *length, &mut hasher).map_err(failed)?);
+        for (offset, length) in self.layout() {
+            let segment = read_segment(&file, offset, length, &mut hasher);
+            segments.push(segment.map_err(|error| self.failed(error))?);
         }
-        if hasher.digest() != self.checksum {
-            return Err(SpillError::Checksum { path: self.path.clone() });
-        }
+        self.check(&hasher)?;
         Ok(segments)
     }
+
+    /// The value, for as long as its file is kept: a large one lies in the file. Blocks.
+    pub fn view(&self) -> Result<Vec<Bytes>, SpillError> {
+        if self.disk_bytes < MAPPED_FROM {
+            return self.read();
+        }
+        let file = self.open()?;
+        let mut hasher = Xxh3::new();
+        for (offset, length) in self.layout() {
+            hash_segment(&file, offset, length, &mut hasher).map_err(|error| self.failed(error))?;
+        }
+        self.check(&hasher)?;
+        let end = self.layout().last().map_or(0, |(offset, length)| offset as usize + length);
+        let Ok(whole) = files::map(&file, end) else { return self.read() };
+        let segment = |(offset, length)| whole.slice(offset as usize..offset as usize + length);
+        Ok(self.layout().map(segment).collect())
+    }
+
+    fn open(&self) -> Result<File, SpillError> {
+        File::open(&self.path).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> SpillError {
+        SpillError::Read { path: self.path.clone(), error }
+    }
+
+    fn check(&self, hasher: &Xxh3) -> Result<(), SpillError> {
+        if hasher.digest() == self.checksum {
+            Ok(())
+        } else {
+            Err(SpillError::Checksum { path: self.path.clone() })
+        }
+    }
+
+    fn layout(&self) -> impl Iterator<Item = (u64, usize)> {
+        layout(self.lengths.iter().copied())
+    }
+}
+
+/// Where segments of these lengths are in a file, and their lengths.
+fn layout(lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = (u64, usize)> {
+    let mut end = 0_u64;
+    lengths.map(move |length| {
+        let start = if length < ALIGNED_FROM { end } else { end.next_multiple_of(ALIGNMENT) };
+        end = start + length as u64;
+        (start, length)
+    })
 }
 
 impl Drop for SpilledValue {
@@ -169,23 +240,39 @@ impl Drop for SpilledValue {
 /// The checksum of what was written.
 fn write_file(path: &Path, segments: &[Bytes]) -> io::Result<u64> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+    let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     let mut hasher = Xxh3::new();
-    for chunk in segments.iter().flat_map(|segment| segment.chunks(CHUNK)) {
-        hasher.update(chunk);
-        file.write_all(chunk)?;
+    for ((start, _), segment) in layout(segments.iter().map(Bytes::len)).zip(segments) {
+        let mut at = start;
+        for chunk in segment.chunks(CHUNK) {
+            hasher.update(chunk);
+            file.write_all_at(chunk, at)?;
+            at += chunk.len() as u64;
+        }
     }
     Ok(hasher.digest())
 }
 
-fn read_segment(file: &File, length: usize, hasher: &mut Xxh3) -> io::Result<Bytes> {
+fn hash_segment(file: &File, start: u64, length: usize, hasher: &mut Xxh3) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK.min(length)];
+    let mut done = 0;
+    while done < length {
+        let wanted = CHUNK.min(length - done);
+        file.read_exact_at(&mut chunk[..wanted], start + done as u64)?;
+        hasher.update(&chunk[..wanted]);
+        done += wanted;
+    }
+    Ok(())
+}
+
+fn read_segment(file: &File, start: u64, length: usize, hasher: &mut Xxh3) -> io::Result<Bytes> {
     let mut segment: Vec<u8> = Vec::new();
     segment.try_reserve_exact(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
     while segment.len() < length {
         let done = segment.len();
         let wanted = CHUNK.min(length - done);
         let room = &mut segment.spare_capacity_mut()[..wanted];
-        let (read, _) = match rustix::io::read(file.as_fd(), room) {
+        let (read, _) = match rustix::io::pread(file.as_fd(), room, start + done as u64) {
             Ok(parts) => parts,
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
@@ -227,12 +314,17 @@ mod tests {
         let store = store(base.path(), None);
         let value = store.write(&segments()).unwrap();
         assert_eq!(value.read().unwrap(), segments());
+        let view = value.view().unwrap();
+        assert_eq!(view, segments());
+        assert!(view[2].as_ptr().addr().is_multiple_of(ALIGNMENT as usize));
         assert_eq!(store.disk_bytes(), value.disk_bytes());
         let path = value.path.clone();
         assert!(path.exists());
         drop(value);
         assert!(!path.exists());
         assert_eq!(store.disk_bytes(), 0);
+        // What is in use goes on to be there.
+        assert_eq!(view, segments());
     }
 
     #[test]
@@ -244,8 +336,10 @@ mod tests {
         content[2 * CHUNK] ^= 1;
         fs::write(&value.path, &content).unwrap();
         assert!(matches!(value.read(), Err(SpillError::Checksum { .. })));
+        assert!(matches!(value.view(), Err(SpillError::Checksum { .. })));
         content.truncate(CHUNK);
         fs::write(&value.path, &content).unwrap();
+        assert!(value.view().is_err());
         let error = value.read().unwrap_err();
         assert!(error.to_string().contains(".spill"), "{error}");
     }
@@ -257,8 +351,21 @@ mod tests {
         let half = [Bytes::from(vec![1; 60])];
         let value = store.write(&half).unwrap();
         assert!(matches!(store.write(&half), Err(SpillError::Limit { limit: 100 })));
+        assert!(!store.has_room_for_both(60));
         drop(value);
         assert!(store.write(&half).is_ok());
+    }
+
+    #[test]
+    fn a_file_stays_beside_its_value_while_the_disk_has_room() {
+        let base = private_directory();
+        let store = store(base.path(), Some(1000));
+        let _value = store.write(&[Bytes::from(vec![1; 60])]).unwrap();
+        assert!(store.has_room_for_both(60));
+        assert!(!store.has_room_for_both(300));
+        assert!(
+            !SpillStore::new(base.path().into(), "bob".into(), None).has_room_for_both(u64::MAX)
+        );
     }
 
     #[test]
