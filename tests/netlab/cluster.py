@@ -101,6 +101,10 @@ class Lab:
         if not self.is_up("sched"):
             self.start_scheduler()
 
+    def ensure_worker(self, host: str) -> None:
+        if not self.is_up(host):
+            self.start_worker(host)
+
     def start_worker(self, host: str) -> None:
         own = ["--host", self.network.address(host), "--allow-insecure-network", "--name", host]
         scratch = self.disk.path if host == SMALL_DISK else self.directory / host / "tmp"

@@ -84,7 +84,11 @@ def make_far(lab: Lab, fault: Fault) -> None:
 #: How each kind begins and ends.
 KINDS: dict[str, tuple[Act, Act]] = {
     "kill-worker": (signal_worker(signal.SIGKILL), nothing),
-    "kill-supervisor": (signal_main(signal.SIGKILL), nothing),
+    # Started again when the fault ends: others may wait for this very worker.
+    "kill-supervisor": (
+        signal_main(signal.SIGKILL),
+        lambda lab, fault: lab.ensure_worker(fault.target),
+    ),
     # Started again at the same address: workers and clients come back with what they have.
     "kill-scheduler": (signal_main(signal.SIGKILL), lambda lab, fault: lab.ensure_scheduler()),
     "stop-worker": (signal_worker(signal.SIGSTOP), signal_worker(signal.SIGCONT)),

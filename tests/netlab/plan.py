@@ -14,8 +14,8 @@ from tests.netlab.faults import Fault
 BLINK_S, LONG_S = TTL_S / 3, TTL_S * 1.5
 #: Faults begin while a client starts and its tasks run.
 FIRST_S, LAST_S = 0.1, 1.2
-#: Killed processes are started again by others: there is no end to wait for.
-MOMENTARY = {"kill-client", "kill-worker", "kill-supervisor", "eat-memory"}
+#: There is no end to wait for: a worker is started again by its supervisor.
+MOMENTARY = {"kill-client", "kill-worker", "eat-memory"}
 #: The host that is joined by the relay.
 RELAYED = "w3"
 
