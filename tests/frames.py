@@ -52,9 +52,14 @@ def slowly(frame):
 
 
 def noted(frame, directory):
-    """Leaves a file for each run."""
-    with open(os.path.join(directory, uuid.uuid4().hex), "w"):
+    """Leaves a file for each run. Goes on once two processes have run some."""
+    with open(os.path.join(directory, f"{os.getpid()}-{uuid.uuid4().hex}"), "w"):
         pass
+    deadline = time.monotonic() + 60
+    while len({name.split("-")[0] for name in os.listdir(directory)}) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError("one process runs all")
+        time.sleep(0.005)
     return frame
 
 

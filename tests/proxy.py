@@ -30,6 +30,8 @@ class Proxy:
         self._accepts.set()
         self._closed = False
         self.connections = 0
+        #: Bytes towards the target after which a connection breaks, in the midst of whatever.
+        self.breaks_after: int | None = None
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -58,10 +60,14 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(source, sink, flow), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, flow: str) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
             while data := source.recv(_PIECE):
                 self._flows[flow].wait()
                 sink.sendall(data)
+                passed += len(data)
+                if flow == "up" and self.breaks_after and passed >= self.breaks_after:
+                    self.cut()
         for side in (source, sink):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20) -> None:
-    """Look again until `condition()` holds; fail with `what` when it does not in time."""
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    """Look again until `condition()` holds; fail with `what` when it does not in time.
+
+    The time is a bound against hangs: processes that start on a busy machine take long.
+    """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -38,7 +40,8 @@ def worker_pids(client) -> dict[str, int]:
 
 def kill_worker(client, address: str) -> None:
     """End one worker's process as the kernel would."""
-    os.kill(worker_pids(client)[address], signal.SIGKILL)
+    # Asked of this worker alone: another one may be dying.
+    os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
 
 
 def alive(pid: int) -> bool:
@@ -48,12 +51,6 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

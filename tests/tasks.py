@@ -88,6 +88,17 @@ def touch_and_wait(path, flag):
     return wait_for_file(flag)
 
 
+def meet(directory, name, count, timeout=60):
+    """Run until `count` tasks of different names have come to the directory: side by side."""
+    append_line(os.path.join(directory, str(name)), "here")
+    deadline = time.monotonic() + timeout
+    while len(os.listdir(directory)) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {os.listdir(directory)} came to {directory}")
+        time.sleep(0.005)
+    return name
+
+
 def append_line(path, line):
     """One `write` of one line: lines of several processes do not mix."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -136,16 +147,11 @@ def exit_python():
 
 
 def hold_gil(seconds):
-    """Keep the GIL for about `seconds`: one loop in C, which never lets go of it."""
-    import collections
-    import itertools
+    """Keep the GIL for at least `seconds`: a call of C, which does not let go of it."""
+    import ctypes
 
-    sample = 2_000_000
     begun = time.perf_counter()
-    collections.deque(itertools.repeat(None, sample), maxlen=0)
-    rate = sample / (time.perf_counter() - begun)
-    begun = time.perf_counter()
-    collections.deque(itertools.repeat(None, int(rate * seconds)), maxlen=0)
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
     return time.perf_counter() - begun
 
 

@@ -218,7 +218,7 @@ def test_a_blocking_client_works_inside_a_running_loop(client):
     assert asyncio.run(work()) == 2
 
 
-def test_ctrl_c_interrupts_a_wait(cluster):
+def test_ctrl_c_interrupts_a_wait(cluster, tmp_path):
     import os
     import signal
     import subprocess
@@ -232,7 +232,7 @@ from taskloom import Client
 from tests import tasks
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with Client({cluster.scheduler_address!r}) as client:
-    future = client.submit(tasks.wait_for_file, "/nowhere/at/all", timeout=3, pure=False)
+    future = client.submit(tasks.wait_for_file, {str(tmp_path / "go")!r}, pure=False)
     try:
         print("waiting", flush=True)
         future.result()
@@ -245,6 +245,7 @@ with Client({cluster.scheduler_address!r}) as client:
     )
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
+    (tmp_path / "go").touch()
     assert out == "interrupted\n"
     assert process.returncode == 5

@@ -79,13 +79,18 @@ def test_scattered_data_that_is_lost_is_reported_as_lost(start):
         future.result(timeout=20)
 
 
-def test_a_worker_that_joins_late_takes_part(start):
+def test_a_worker_that_joins_late_takes_part(start, tmp_path):
     client = start(n_workers=1)
+    gate = tmp_path / "gate"
+    # The only thread is taken until the late worker has shown what it does.
+    first = client.submit(tasks.wait_for_file, str(gate), timeout=100)
     futures = client.map(tasks.slow_inc, range(300), delay=0.02)
     with command("worker", client.cluster.scheduler_address, "--no-nanny", "--name", "late"):
         client.wait_for_workers(2, timeout=30)
         late = next(a for a, i in client.scheduler_info()["workers"].items() if i["name"] == "late")
         wait_until(lambda: client.has_what()[late], "the late worker has results")
+        gate.touch()
+        assert first.result(timeout=30) == str(gate)
         assert client.gather(futures) == list(range(1, 301))
 
 

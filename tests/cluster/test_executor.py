@@ -5,7 +5,7 @@ import concurrent.futures as cf
 import pytest
 
 from tests import tasks
-from tests.support import let_arrive
+from tests.support import let_arrive, wait_until
 
 
 def test_submit_returns_a_real_future(client):
@@ -22,6 +22,8 @@ def test_errors_and_callbacks_behave_as_in_the_library(client):
         bad.add_done_callback(seen.append)
         with pytest.raises(ValueError, match="boom"):
             bad.result(timeout=20)
+    # The library calls back after it has woken those who wait.
+    wait_until(lambda: seen, "it is called back")
     assert seen == [bad]
 
 
@@ -177,6 +179,8 @@ def test_callbacks_run_once_also_when_they_raise_or_come_late(client):
         future = executor.submit(tasks.inc, 1)
         future.add_done_callback(note)
         cf.wait([future], timeout=20)
+    # The library calls back after it has woken those who wait.
+    wait_until(lambda: seen, "it is called back")
     future.add_done_callback(note)
     assert seen == [2, 2]
 

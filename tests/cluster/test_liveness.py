@@ -8,7 +8,7 @@ def test_a_task_that_holds_the_gil_does_not_cost_its_worker(start):
     client = start(n_workers=1)
     (address,) = client.scheduler_info()["workers"]
     future = client.submit(tasks.hold_gil, 6)
-    assert future.result(timeout=100) > 2
+    assert future.result(timeout=100) >= 6
     assert list(client.scheduler_info()["workers"]) == [address]
 
 

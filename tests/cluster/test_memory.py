@@ -41,7 +41,7 @@ def test_four_times_the_memory_goes_to_disk_and_comes_back_unchanged(start, tmp_
     pid = worker_pids(client)
     futures = blocks(client, 128, 5 * MIB)
     wait(futures)
-    assert spilled_bytes(client) > 400 * MIB
+    wait_until(lambda: spilled_bytes(client) > 400 * MIB, "workers tell what they have spilled")
     sums = client.gather(client.map(memory.checksum, futures))
     assert sums == [memory.checksum(memory.block(i, 5 * MIB)) for i in range(128)]
     # Clients get them from disk, too.
@@ -97,11 +97,11 @@ def test_what_does_not_pickle_stays_and_is_counted(start):
 def test_memory_is_told_in_parts(start):
     client = start(n_workers=1, memory_limit="512 MiB")
     futures = blocks(client, 5)
+    wait(futures)
     wait_until(
         lambda: worker_info(client)["metrics"]["managed_bytes"] >= 50 * MIB,
         "results are managed memory",
     )
-    assert all(f.done() for f in futures)
     info = worker_info(client)
     parts = info["memory"]
     assert info["memory_limit"] == 512 * MIB
@@ -112,12 +112,14 @@ def test_memory_is_told_in_parts(start):
 
 
 def test_a_leak_pauses_the_worker_and_its_process_is_replaced_with_the_cause_named(start):
-    client = start(n_workers=1, memory_limit="256 MiB")
+    # Its end by the supervisor is another test's matter.
+    options = {"memory_limit": "256 MiB", "memory_terminate_fraction": False}
+    client = start(n_workers=1, **options)
     (before,) = worker_pids(client).values()
-    futures = client.map(memory.leak, [20 * MIB] * 20, pure=False)
+    futures = client.map(memory.leak, [10 * MIB] * 40, pure=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert len(client.gather(futures)) == 20
+        assert len(client.gather(futures)) == 40
         client.scheduler_info()
     assert any("not managed by taskloom" in str(warning.message) for warning in caught)
     (after,) = worker_pids(client).values()
@@ -237,8 +239,8 @@ def test_workers_of_this_process_spill_what_exceeds_the_target(tmp_path):
         futures = blocks(client, 20)
         sums = client.gather(client.map(memory.checksum, futures))
         assert len(set(sums)) == 20
-        assert spill_files(tmp_path)
-    assert not spill_files(tmp_path)
+        wait_until(lambda: spill_files(tmp_path), "the surplus goes to disk")
+    wait_until(lambda: not spill_files(tmp_path), "the files go with their worker")
 
 
 def test_without_a_limit_nothing_goes_to_disk(start, tmp_path):

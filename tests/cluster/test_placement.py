@@ -60,14 +60,16 @@ def test_tasks_run_where_their_large_inputs_lie(client):
         assert found == [address] * 5
 
 
-def test_independent_work_uses_all_workers(client):
+def test_independent_work_uses_all_workers(client, tmp_path):
     client.gather(client.map(tasks.slow_inc, range(4), pure=False))
+    directory = str(tmp_path)
 
-    def slow_where(x):
-        tasks.slow_inc(x)
+    def met_where(x):
+        # The first two wait for each other: one worker alone runs one after the other.
+        tasks.meet(directory, x, 2)
         return where()
 
-    assert len(set(client.gather(client.map(slow_where, range(20))))) == 2
+    assert len(set(client.gather(client.map(met_where, range(20))))) == 2
 
 
 def test_resources_choose_the_worker(gpu_client):

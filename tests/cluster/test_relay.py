@@ -1,5 +1,6 @@
 """Values of workers that a client cannot reach travel by way of the scheduler."""
 
+import json
 import os
 import signal
 
@@ -7,20 +8,21 @@ import numpy
 import pytest
 
 from taskloom import Client
-from tests.support import command, free_port, wait_until
+from tests.support import command, wait_until
 
 
 @pytest.fixture
-def address():
+def address(tmp_path):
     """A scheduler and two workers, all processes of their own."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
+    file = tmp_path / "scheduler.json"
+    worker = ["worker", "--scheduler-file", str(file), "--no-nanny", "--nthreads", "1"]
     with (
-        command("scheduler", "--port", str(port), "--no-dashboard"),
-        command("worker", address, "--no-nanny", "--nthreads", "1"),
-        command("worker", address, "--no-nanny", "--nthreads", "1"),
+        command("scheduler", "--port", "0", "--scheduler-file", str(file), "--no-dashboard"),
+        command(*worker),
+        command(*worker),
     ):
-        yield address
+        wait_until(file.exists, "the scheduler listens")
+        yield json.loads(file.read_text())["address"]
 
 
 def connect(address, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import threading
@@ -14,15 +15,15 @@ import pytest
 
 from taskloom import CancelledError, Client, Lock
 from tests import tasks
-from tests.support import alive, command, free_port, wait_until
+from tests.support import alive, command, wait_until
 
 
 class Scheduler:
     """A scheduler at a fixed address that can be killed and started again."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.port = free_port()
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        #: The system's choice at first, then always the same.
+        self.port = 0
         self._directory = directory
         self._options = options
         self._starts = 0
@@ -36,6 +37,8 @@ class Scheduler:
         place = ["--port", str(self.port), "--scheduler-file", str(file)]
         self.process = self._stack.enter_context(command("scheduler", *place, *self._options))
         wait_until(file.exists, "the scheduler listens")
+        self.address: str = json.loads(file.read_text())["address"]
+        self.port = int(self.address.rsplit(":", 1)[1])
 
     def kill(self) -> None:
         self.process.kill()
@@ -58,9 +61,10 @@ def worker(scheduler: Scheduler, name: str = "alice", kind: str = "--no-nanny"):
         yield process
 
 
-def note_run(path: str, value: int, pause: float = 0.0) -> bytes:
+def note_run(path: str, value: int, gate: str | None = None) -> bytes:
     """Leaves a mark for each time that it is run; its result is too large for a message."""
-    time.sleep(pause)
+    if gate is not None:
+        tasks.wait_for_file(gate, timeout=100)
     with open(path, "a", encoding="utf-8") as file:
         file.write(f"{value}\n")
     return bytes([value]) * 5000
@@ -93,12 +97,15 @@ def test_what_was_unfinished_is_submitted_again(scheduler, tmp_path):
     with worker(scheduler), Client(scheduler.address) as client:
         first = client.submit(note_run, str(marks), 1)
         first.result()
-        slow = [client.submit(note_run, str(marks), i, 0.5) for i in range(2, 10)]
-        last = client.submit(join, [first, *slow])
+        gate = tmp_path / "gate"
+        some = [client.submit(note_run, str(marks), i) for i in range(2, 5)]
+        rest = [client.submit(note_run, str(marks), i, str(gate)) for i in range(5, 10)]
+        last = client.submit(join, [first, *some, *rest])
         wait_until(lambda: len(runs(marks)) > 2, "some of them are done")
         scheduler.kill()
         assert last.status == "pending"
         scheduler.start()
+        gate.touch()
         assert last.result(timeout=60) == bytes(range(1, 10))
         counts = runs(marks)
         assert counts.count(1) == 1, "what was finished did not run again"
@@ -227,5 +234,6 @@ def test_an_orderly_end_of_the_scheduler_is_not_waited_out(scheduler):
         future = client.submit(time.sleep, 60)
         scheduler.process.terminate()
         with pytest.raises(CancelledError):
-            future.result(timeout=15)
-        assert process.wait(15) == 0
+            # Less than the half minute for which a lost scheduler is waited for.
+            future.result(timeout=25)
+        assert process.wait(25) == 0

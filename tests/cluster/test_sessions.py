@@ -84,25 +84,32 @@ def runs(path: Path) -> list[int]:
 
 @pytest.mark.parametrize("line", ["worker_line", "client_line"])
 def test_work_goes_on_over_connections_that_break_again_and_again(parts, tmp_path, line):
-    marks = tmp_path / "marks"
+    marks, go = tmp_path / "marks", tmp_path / "go"
     stop = threading.Event()
+    relay = getattr(parts, line)
 
     def cut_often():
-        while not stop.wait(0.15):
-            getattr(parts, line).cut()
+        pause = 0.15
+        while not stop.wait(pause):
+            relay.cut()
+            # A connection takes its time on a busy machine: in the end each gets enough.
+            pause *= 1.2
 
     thread = threading.Thread(target=cut_often)
     thread.start()
     try:
         futures = [parts.client.submit(note_run, str(marks), i, 0.005) for i in range(300)]
         total = parts.client.submit(sum, futures)
+        held = parts.client.submit(tasks.wait_for_file, str(go), timeout=100)
+        wait_until(lambda: relay.connections > 2, "the connection was made again")
+        go.touch()
         assert total.result(timeout=60) == sum(range(300))
+        assert held.result(timeout=60) == str(go)
     finally:
         stop.set()
         thread.join()
     assert parts.client.gather(futures) == list(range(300))
     assert runs(marks) == list(range(300)), "nothing ran twice"
-    assert getattr(parts, line).connections > 2
     counters = parts.counters()
     assert counters["sessions_resumed"] > 0
     assert counters["workers_lost"] == 0
@@ -130,20 +137,12 @@ def test_a_submission_while_the_connection_is_broken_arrives_later(parts):
 
 def test_large_messages_arrive_whole_through_a_line_that_breaks(parts):
     data = os.urandom(3_000_000)
-    done = threading.Event()
-
-    def cut_often():
-        while not done.wait(0.05):
-            parts.client_line.cut()
-
-    thread = threading.Thread(target=cut_often)
-    thread.start()
-    try:
-        futures = [parts.client.submit(len, data[i:], pure=False) for i in range(5)]
-        assert parts.client.gather(futures) == [len(data) - i for i in range(5)]
-    finally:
-        done.set()
-        thread.join()
+    # More than one of them and what a socket holds: each connection gets at least one across.
+    parts.client_line.breaks_after = 9_000_000
+    before = parts.client_line.connections
+    futures = [parts.client.submit(len, data[i:], pure=False) for i in range(8)]
+    assert parts.client.gather(futures) == [len(data) - i for i in range(8)]
+    assert parts.client_line.connections >= before + 2
 
 
 def test_a_worker_that_stays_away_is_lost_after_the_grace_time(tmp_path):
@@ -168,14 +167,14 @@ def test_a_silent_line_is_given_up_and_made_again(tmp_path):
     with setting(tmp_path, "--worker-ttl", "6s") as parts:
         before = parts.worker_line.connections
         with parts.worker_line.stalled("down"):
-            wait_until(lambda: parts.worker_line.connections > before, "it tries another", 30)
+            wait_until(lambda: parts.worker_line.connections > before, "it tries another")
         futures = parts.client.map(tasks.inc, range(10))
         assert parts.client.gather(futures) == list(range(1, 11))
 
 
 def test_a_stopped_worker_is_fenced_and_comes_back_with_its_results(tmp_path):
     marks = tmp_path / "marks"
-    with setting(tmp_path, "--worker-ttl", "2s") as parts:
+    with setting(tmp_path, "--worker-ttl", "5s") as parts:
         client = parts.client
         # Large: only the worker holds it.
         kept = client.submit(bytes, 5000)

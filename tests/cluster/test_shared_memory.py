@@ -1,5 +1,6 @@
 """Large values between processes of one host: mapped, not copied, and gone with their last user."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,12 +60,18 @@ def test_a_gathered_array_is_mapped_and_may_be_changed(client):
     assert client.submit(total, future).result() == LENGTH
 
 
+def wait_for_no_segment():
+    """What earlier tests have mapped here goes a moment after them."""
+    wait_until(lambda: not segments(), "nothing is mapped")
+
+
 def test_readers_of_one_result_map_one_segment(client):
+    wait_for_no_segment()
     future = client.submit(array, 2)
     results = [client.gather(future) for _ in range(3)]
     assert len(segments()) == 1
     del results
-    wait_until(lambda: not segments(), "the mappings are gone")
+    wait_for_no_segment()
 
 
 def test_an_input_from_another_worker_is_mapped_and_a_change_stays_there(client):
@@ -96,6 +103,7 @@ def test_a_segment_is_used_again_when_nobody_reads_it(client):
         assert (values == fill).all()
         return values, segments()
 
+    wait_for_no_segment()
     kept, _ = inode(1)
     other, both = inode(2)
     assert len(both) == 2, "the first is still read"
@@ -146,13 +154,29 @@ if __name__ == "__main__":
 """
 
 
-def test_nothing_is_left_when_all_processes_are_killed(tmp_path):
-    def shared_bytes():
-        """Of the whole machine, memory files without a name among it."""
-        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(facts["Shmem"].split()[0]) * 1024
+def opened_segments(pid):
+    """Segments that a process has as descriptors, mapped or not."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # Either may be gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            if str(entry.readlink()).startswith("/memfd:taskloom"):
+                found.add(str(entry.stat().st_ino))
+    return found
 
-    before = shared_bytes()
+
+def users_of(inodes):
+    """Processes of the whole machine that map these segments or have them open."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        # Others come and go, or are not ours to look into.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if (segments(pid) | opened_segments(pid)) & inodes:
+                found.append(int(pid))
+    return found
+
+
+def test_nothing_is_left_when_all_processes_are_killed(tmp_path):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
     program = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
@@ -161,13 +185,15 @@ def test_nothing_is_left_when_all_processes_are_killed(tmp_path):
         pids = [program.pid, *map(int, output.readline().split())]
     assert len(pids) == 3
     assert all(segments(pid) for pid in pids)
+    inodes = set().union(*(segments(pid) | opened_segments(pid) for pid in pids))
+    assert len(inodes) >= 5
+    assert set(users_of(inodes)) == set(pids)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     program.wait()
     wait_until(lambda: not any(alive(pid) for pid in pids), "all are dead")
-    # Segments have no names: what is left of them shows in the machine's books only.
-    allowed = before + 2 * 8 * LENGTH
-    wait_until(lambda: shared_bytes() < allowed, "the memory of five segments is free")
+    # Segments have no names: without a user they are gone.
+    wait_until(lambda: not users_of(inodes), "nobody has the segments")
 
 
 @pytest.mark.parametrize("switch", ["TASKLOOM_SHARED_MEMORY", "TASKLOOM_LOCAL_SOCKETS"])

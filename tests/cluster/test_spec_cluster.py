@@ -10,6 +10,7 @@ from taskloom.distributed.deploy.spec import ProcessInterface
 import taskloom
 from taskloom import Client, SpecCluster
 from taskloom.distributed import Nanny, Scheduler
+from tests import tasks
 from tests.support import alive, wait_until
 
 SCHEDULER = {"cls": Scheduler, "options": {"dashboard_address": ":8787"}}
@@ -118,11 +119,16 @@ def test_a_group_stands_for_several_names():
         wait_until(lambda: not facts(client), "both have left")
 
 
-def test_it_adapts():
+def test_it_adapts(tmp_path):
+    gate = tmp_path / "gate"
     with SpecCluster(worker=thread_worker()) as cluster, Client(cluster) as client:
         cluster.adapt(minimum=0, maximum=2, interval="20 ms", wait_count=2)
+        held = client.submit(tasks.wait_for_file, str(gate))
         assert client.gather(client.map(abs, range(20))) == list(range(20))
         assert 1 <= len(cluster.worker_spec) <= 2
+        gate.touch()
+        assert held.result(timeout=30) == str(gate)
+        del held
         wait_until(lambda: not facts(client), "nobody needs them any more")
         wait_until(lambda: not cluster.worker_spec, "nor are they planned")
 

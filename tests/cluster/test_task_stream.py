@@ -9,6 +9,7 @@ import pytest
 
 import taskloom
 from taskloom import Client, get_task_metadata, get_task_stream, performance_report
+from tests import tasks
 from tests.support import kill_worker, wait_until
 
 
@@ -80,12 +81,13 @@ def test_failures_and_coroutines_are_recorded(client):
     assert found["coroutine"]["status"] == "OK"
 
 
-def test_a_worker_that_joins_later_records_too(start):
+def test_a_worker_that_joins_later_records_too(start, tmp_path):
     client = start(n_workers=1)
     with get_task_stream(client) as stream:
         client.cluster.scale(2)
         client.wait_for_workers(2, timeout=30)
-        client.gather(client.map(nap, [0.2, 0.21]))
+        # They wait for each other: each worker has one.
+        client.gather(client.map(tasks.meet, [str(tmp_path)] * 2, range(2), count=2))
     assert len({record["worker"] for record in stream.data}) == 2
 
 
@@ -175,11 +177,11 @@ def test_a_plot_of_very_much_draws_the_longest(client):
 
 
 def test_what_became_of_tasks_is_told(client):
-    with get_task_metadata() as tasks:
+    with get_task_metadata() as told:
         client.submit(abs, -1, key="good").result()
         client.submit(fail, 1, key="bad").exception()
-    assert tasks.state == {"good": "memory", "bad": "erred"}
-    assert tasks.metadata["good"]["startstops"][0]["action"] == "compute"
+    assert told.state == {"good": "memory", "bad": "erred"}
+    assert told.metadata["good"]["startstops"][0]["action"] == "compute"
 
 
 def test_a_report_has_code_tasks_workers_and_loads_nothing(client, tmp_path):

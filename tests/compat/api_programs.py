@@ -169,7 +169,16 @@ def states_of_futures(api, client):
 
 
 def timeouts(api, client):
-    slow = client.submit(time.sleep, 2, pure=False)
+    import os
+    import tempfile
+
+    def wait_for(gate):
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+
+    directory = tempfile.TemporaryDirectory()
+    gate = os.path.join(directory.name, "gate")
+    slow = client.submit(wait_for, gate, pure=False)
     kinds = [
         raised_kinds(lambda: slow.result(timeout=0.01)),
         raised_kinds(lambda: slow.result(timeout="10 ms")),
@@ -177,7 +186,9 @@ def timeouts(api, client):
         raised_kinds(lambda: api.wait([slow], timeout=0.01)),
         raised_kinds(lambda: list(api.as_completed([slow], timeout=0.01))),
     ]
-    slow.cancel()
+    open(gate, "w").close()
+    slow.result()
+    directory.cleanup()
     return kinds
 
 

@@ -98,15 +98,22 @@ def callbacks(api, client):
 
 
 def wait_for_first(api, client):
-    def slow():
+    import os
+    import tempfile
+
+    def slow(gate):
         import time
 
-        time.sleep(0.5)
+        while not os.path.exists(gate):
+            time.sleep(0.01)
         return "slow"
 
-    quick, slow_one = client.submit(operator.add, 1, 2), client.submit(slow, pure=False)
-    result = api.wait([quick, slow_one], return_when="FIRST_COMPLETED")
-    return [f is quick for f in result.done], slow_one.result()
+    with tempfile.TemporaryDirectory() as directory:
+        gate = os.path.join(directory, "gate")
+        quick, slow_one = client.submit(operator.add, 1, 2), client.submit(slow, gate, pure=False)
+        result = api.wait([quick, slow_one], return_when="FIRST_COMPLETED")
+        open(gate, "w").close()
+        return [f is quick for f in result.done], slow_one.result()
 
 
 def tasks_of_tasks(api, client):

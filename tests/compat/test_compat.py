@@ -144,7 +144,8 @@ def test_coroutines_that_a_client_runs_may_await_its_calls(client):
         future = client.submit(abs, x)
         assert client.asynchronous
         await taskloom.wait([future])
-        return await future.result(), await client.gather([future]), len(await client.who_has())
+        held = await client.who_has([future])
+        return await future.result(), await client.gather([future]), len(held)
 
     assert not client.asynchronous
     assert client.sync(program, -5) == (5, [5], 1)

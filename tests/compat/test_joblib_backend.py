@@ -238,14 +238,23 @@ def test_short_calls_are_batched(client):
         assert parallel.n_dispatched_batches < 2500
 
 
-def test_keys_name_the_function(client):
+def wait_for_gate(i, gate):
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    return i
+
+
+def test_keys_name_the_function(client, tmp_path):
+    gate = tmp_path / "gate"
     with parallel_config("taskloom"):
         call = Parallel(return_as="generator", batch_size=2, pre_dispatch="all")
-        results = call(delayed(fail_at)(i, 9) for i in range(4))
+        results = call(delayed(wait_for_gate)(i, str(gate)) for i in range(4))
+        # Batches that are done are let go of.
         keys = [str(key) for key in client.futures]
+        gate.touch()
         assert list(results) == [0, 1, 2, 3]
-    assert keys
-    assert all(key.startswith("batch_of_fail_at_2_calls-") for key in keys)
+    assert len(keys) == 2
+    assert all(key.startswith("batch_of_wait_for_gate_2_calls-") for key in keys)
 
 
 def test_the_number_of_jobs_is_that_of_the_clusters_threads(client):
