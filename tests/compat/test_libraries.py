@@ -19,7 +19,7 @@ def facts(engine: str, program: str, directory: Path) -> list[str]:
         [sys.executable, "-m", "tests.compat.run_library", engine, program, str(directory)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
     )
@@ -27,7 +27,7 @@ def facts(engine: str, program: str, directory: Path) -> list[str]:
     return json.loads((directory / "facts.json").read_text())
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_library_does_the_same_as_with_distributed(program, tmp_path):
     expected = facts("distributed", program, tmp_path / "distributed")

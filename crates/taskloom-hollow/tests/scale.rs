@@ -10,7 +10,11 @@ use taskloom_net::Address;
 use taskloom_proto::handshake::Token;
 use taskloom_runtime::scheduler::{SchedulerConfig, SchedulerHandle, SchedulerServer};
 
-const TTL_NS: u64 = 3_000_000_000;
+/// Shorter than the tests, and long enough that a heartbeat comes in time on a busy machine.
+const TTL: Duration = Duration::from_secs(8);
+
+/// Longer than any test: that nobody is lost is no matter of time.
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 struct Cluster {
     fleet: Fleet,
@@ -18,13 +22,13 @@ struct Cluster {
     _scheduler: SchedulerHandle,
 }
 
-fn cluster(workers: usize, threads: usize, heartbeat: Duration) -> Cluster {
+fn cluster(workers: usize, threads: usize, heartbeat: Duration, ttl: Duration) -> Cluster {
     let token = Token::new("secret");
     let config = SchedulerConfig {
         listen: vec!["tcp://127.0.0.1:0".into()],
         allow_insecure_network: false,
         token: token.clone(),
-        core: Config { worker_ttl_ns: TTL_NS, ..Config::default() },
+        core: Config { worker_ttl_ns: ttl.as_nanos() as u64, ..Config::default() },
     };
     let scheduler = SchedulerServer::start(config).unwrap();
     let address: Address = scheduler.address().parse().unwrap();
@@ -43,7 +47,7 @@ fn run(cluster: &Cluster, plan: Plan) {
 
 #[test]
 fn tasks_of_every_shape_end_on_hundreds_of_workers() {
-    let cluster = cluster(300, 1, Duration::from_secs(1));
+    let cluster = cluster(300, 1, Duration::from_secs(1), FOR_EVER);
     for shape in [Shape::Flat, Shape::Pairs, Shape::Chain, Shape::Funnel, Shape::Fan] {
         run(&cluster, Plan { count: 5_000, work: Work::default(), shape });
     }
@@ -56,15 +60,15 @@ fn tasks_of_every_shape_end_on_hundreds_of_workers() {
 
 #[test]
 fn heartbeats_keep_idle_workers_and_who_sends_none_is_lost() {
-    let alive = cluster(200, 1, Duration::from_millis(500));
-    let mute = cluster(200, 1, Duration::from_secs(3600));
-    mute.fleet.wait("all are given up", 30, |census| census.lost == 200).unwrap();
+    let alive = cluster(200, 1, Duration::from_millis(500), TTL);
+    let mute = cluster(200, 1, FOR_EVER, TTL);
+    mute.fleet.wait("all are given up", 60, |census| census.lost == 200).unwrap();
     assert_eq!(alive.fleet.census().lost, 0, "{:?}", alive.fleet.census());
 }
 
 #[test]
 fn the_tasks_of_many_workers_that_die_at_once_are_run_by_others() {
-    let cluster = cluster(200, 2, Duration::from_millis(500));
+    let cluster = cluster(200, 2, Duration::from_millis(500), FOR_EVER);
     let work = Work { duration_ns: 1_000_000_000, size_bytes: 0 };
     cluster.driver.submit(Plan { count: 200, work, shape: Shape::Flat });
     cluster.driver.wait("the first end", 60, |ends| ends.ready >= 1).unwrap();
@@ -77,7 +81,7 @@ fn the_tasks_of_many_workers_that_die_at_once_are_run_by_others() {
 
 #[test]
 fn cancelled_tasks_end_and_the_workers_are_free_again() {
-    let cluster = cluster(50, 1, Duration::from_millis(500));
+    let cluster = cluster(50, 1, Duration::from_millis(500), FOR_EVER);
     let work = Work { duration_ns: 3_600_000_000_000, size_bytes: 0 };
     let handles = cluster.driver.submit(Plan { count: 20_000, work, shape: Shape::Flat });
     cluster.driver.cancel(handles);

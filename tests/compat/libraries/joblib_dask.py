@@ -1,6 +1,7 @@
 """joblib's own backend `dask`, also nested, and scikit-learn under it."""
 
 import os
+import time
 
 import joblib
 import numpy as np
@@ -12,6 +13,14 @@ from sklearn.model_selection import GridSearchCV
 
 def nested(n):
     return sum(Parallel()(delayed(pow)(i, 2) for i in range(n)))
+
+
+def pid_beside_another(directory):
+    """Goes on once two processes have run this."""
+    open(os.path.join(directory, f"pid-{os.getpid()}"), "w").close()
+    while sum(name.startswith("pid-") for name in os.listdir(directory)) < 2:
+        time.sleep(0.01)
+    return os.getpid()
 
 
 def fail(i):
@@ -28,7 +37,7 @@ def main(client, directory, note):
         note(Parallel()(delayed(abs)(-i) for i in range(10)))
         note(Parallel()(delayed(nested)(i) for i in range(5)))
         note(sorted(Parallel(return_as="generator_unordered")(delayed(abs)(i) for i in range(9))))
-        pids = set(Parallel()(delayed(os.getpid)() for _ in range(9)))
+        pids = set(Parallel()(delayed(pid_beside_another)(directory) for _ in range(9)))
         note(os.getpid() in pids, len(pids))
         try:
             Parallel()(delayed(fail)(i) for i in range(20))

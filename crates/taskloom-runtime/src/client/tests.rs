@@ -83,7 +83,7 @@ impl Bench {
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..10_000 {
+    for _ in 0..60_000 {
         if condition() {
             return;
         }

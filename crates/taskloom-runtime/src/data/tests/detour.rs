@@ -53,7 +53,7 @@ fn connect_when_known(
     address: &str,
     direct: impl Fn(Duration) -> Result<Connected, ConnectError>,
 ) -> Connected {
-    for _ in 0..500 {
+    for _ in 0..6_000 {
         if let Ok(connected) = detour.connect(address, &token(), &direct) {
             return connected;
         }
