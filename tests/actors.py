@@ -11,6 +11,7 @@ from pathlib import Path
 
 import taskloom
 from taskloom import get_client, get_worker
+from tests.tasks import meet
 
 
 class Counter:
@@ -52,6 +53,14 @@ class Counter:
     def stuck(self, seconds: float) -> str:
         time.sleep(seconds)
         return "awake"
+
+
+class Meeting(Counter):
+    """Is made once `count` of them are being made: side by side."""
+
+    def __init__(self, directory: str, start: int, count: int) -> None:
+        super().__init__(start)
+        meet(directory, start, count)
 
 
 class Journal:

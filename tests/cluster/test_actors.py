@@ -243,11 +243,11 @@ def test_an_actor_submits_tasks(client):
     assert counter.run_task().result(timeout=30) == 7
 
 
-def test_map_makes_actors_that_are_spread_over_the_workers(start):
-    client = start()
-    # Both workers have imported the class.
-    client.run(actors.Counter)
-    counters = client.gather(client.map(actors.Counter, range(4), actor=True))
+def test_map_makes_actors_that_are_spread_over_the_workers(start, tmp_path):
+    # They are made at the same time: what waits at a worker that is stuck is made elsewhere.
+    client = start(threads_per_worker=2)
+    paths = [str(tmp_path)] * 4
+    counters = client.gather(client.map(actors.Meeting, paths, range(4), count=4, actor=True))
     assert [counter.n for counter in counters] == [0, 1, 2, 3]
     places = [counter.where().result()[1] for counter in counters]
     assert sorted(places.count(place) for place in set(places)) == [2, 2]

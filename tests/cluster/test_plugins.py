@@ -175,8 +175,9 @@ def test_a_setup_that_fails_on_a_new_worker_is_told_and_the_worker_works(start):
     plugin.pids = set(client.run(os.getpid).values())
     client.register_plugin(plugin)
     client.cluster.scale(2)
-    client.wait_for_workers(2, timeout=30)
+    # Any question shows what was told before it.
     with pytest.warns(UserWarning, match="broken-later failed on the new worker"):
+        client.wait_for_workers(2, timeout=30)
         events = client.get_events("all")
     failed = [event for _, event in events if event["action"] == "setup-failed"]
     assert "not in a new process" in failed[0]["error"]
