@@ -5,6 +5,7 @@ import importlib
 import os
 import shutil
 import sys
+import warnings
 import zipfile
 
 import pytest
@@ -176,9 +177,12 @@ def test_a_setup_that_fails_on_a_new_worker_is_told_and_the_worker_works(start):
     client.register_plugin(plugin)
     client.cluster.scale(2)
     # Any question shows what was told before it.
-    with pytest.warns(UserWarning, match="broken-later failed on the new worker"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         client.wait_for_workers(2, timeout=30)
         events = client.get_events("all")
+    texts = [str(warning.message) for warning in caught]
+    assert any("broken-later failed on the new worker" in text for text in texts), texts
     failed = [event for _, event in events if event["action"] == "setup-failed"]
     assert "not in a new process" in failed[0]["error"]
     client.submit(tasks.inc, 1).result()
