@@ -66,7 +66,7 @@ class Adaptive:
         self.interval = _positive("interval", interval)
         self.wait_count = wait_count
         self.target_duration = _positive("target_duration", target_duration)
-        self.log: deque[tuple[float, dict[str, Any]]] = deque(maxlen=100)
+        self._log: deque[tuple[float, dict[str, Any]]] = deque(maxlen=100)
         self._surplus_seen = 0
         #: Names of workers that were retired and have not ended yet.
         self._going: set[str] = set()
@@ -79,6 +79,11 @@ class Adaptive:
     def running(self) -> bool:
         """Whether it still scales."""
         return not self._stopped.is_set()
+
+    @property
+    def log(self) -> list[tuple[float, dict[str, Any]]]:
+        """The last changes, oldest first: a copy, since it goes on adapting."""
+        return list(self._log)
 
     def stop(self) -> None:
         """Leave the number of workers as it is from now on."""
@@ -138,7 +143,7 @@ class Adaptive:
         return self._client._drive(steps, False)
 
     def _note(self, status: str, **facts: Any) -> None:
-        self.log.append((time.time(), {"status": status, **facts}))
+        self._log.append((time.time(), {"status": status, **facts}))
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"

@@ -44,8 +44,7 @@ def test_workers_come_with_work_and_go_with_it(cluster, tmp_path):
         wait_until(lambda: not client.nthreads(), "idle workers leave")
         # and come again
         assert client.submit(abs, -1, pure=False).result() == 1
-    # A copy: it goes on adapting.
-    statuses = [change["status"] for _, change in list(adaptive.log)]
+    statuses = [change["status"] for _, change in adaptive.log]
     assert statuses[0] == "up"
     assert "down" in statuses
 
@@ -133,6 +132,15 @@ def test_an_unknown_option_is_a_type_error():
     with taskloom.LocalCluster(n_workers=0, processes=False) as cluster:
         with pytest.raises(TypeError, match="no_such_option"):
             cluster.adapt(no_such_option=1)
+
+
+def test_the_log_of_changes_may_be_read_while_it_goes_on():
+    with taskloom.LocalCluster(n_workers=0, processes=False) as cluster:
+        adaptive = cluster.adapt(interval="1 h")
+        adaptive._note("up", n=1)
+        changes = iter(adaptive.log)
+        adaptive._note("down", workers=["0"])
+        assert [change["status"] for _, change in changes] == ["up"]
 
 
 def test_the_logs_of_a_cluster_are_those_of_its_parts(cluster):
