@@ -2,6 +2,7 @@
 
 use crate::control;
 use crate::ending::detached;
+use crate::forked;
 use crate::interrupt::Window;
 use crate::objects::Object;
 use crate::running::{self, Called, RunInfo};
@@ -132,6 +133,7 @@ fn run(
     let watched = control::watched_key(worker, &execution.run.key);
     control::tell_start(py, worker, watched.as_ref());
     let result = running::call(py, worker, &execution, Some(window));
+    forked::end_child(py, worker.process, &execution.run.key);
     let outcome = match result {
         Ok(Called::Returned(value)) => {
             running::outcome_of(worker, &RunInfo::of(&execution.run), &value)

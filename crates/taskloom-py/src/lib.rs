@@ -13,6 +13,7 @@ mod coordination;
 mod ending;
 mod errors;
 mod executor;
+mod forked;
 mod functions;
 mod future;
 mod gather;

@@ -87,6 +87,8 @@ pub struct Inner {
     slots: Mutex<Vec<bool>>,
     /// The supervisor's view of this process; `None` where there is no supervisor.
     table: Option<&'static ExecutingTable>,
+    /// The process that the worker is in; a child of a `fork` is another.
+    pub process: u32,
 }
 
 impl Inner {
@@ -387,6 +389,7 @@ impl CoreWorker {
             watches_tasks: AtomicBool::new(false),
             slots: Mutex::default(),
             table,
+            process: std::process::id(),
         };
         let config = inner.shell.config();
         // The arrays of a program that a worker only visits are its own matter.
@@ -482,6 +485,7 @@ impl CoreWorker {
 
     /// Connect to a scheduler, by its address or in this process, and run tasks until closed.
     fn start(&self, py: Python<'_>, scheduler: &Bound<'_, PyAny>) -> PyResult<()> {
+        crate::forked::watch(py)?;
         if let Ok(local) = scheduler.cast::<CoreScheduler>() {
             return Ok(self.start_at(py, SchedulerAt::ThisProcess(local.get().handle()))?);
         }
