@@ -53,7 +53,7 @@ def cluster() -> Iterator[LocalCluster]:
 def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of the module's cluster, with both workers there."""
     with Client(cluster) as client:
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=60)
         yield client
 
 
@@ -67,7 +67,7 @@ def start() -> Iterator[Callable[..., Client]]:
         cluster = LocalCluster(**options)
         client = Client(cluster)
         opened.append((client, cluster))
-        client.wait_for_workers(options["n_workers"], timeout=30)
+        client.wait_for_workers(options["n_workers"], timeout=60)
         return client
 
     yield start_cluster

@@ -195,7 +195,7 @@ def timeouts(api, client):
 def cancelled_futures(api, client):
     def end(future):
         try:
-            future.result(timeout=10)
+            future.result(timeout=60)
         except api.CancelledError:
             return "CancelledError"
         return "none"
