@@ -10,6 +10,7 @@ import pytest
 
 from taskloom import Client
 from tests import tasks
+from tests.proxy import Proxy
 from tests.support import alive, command, wait_until
 
 
@@ -96,32 +97,12 @@ def test_workers_keep_the_directory_and_the_environment_they_were_given(schedule
 
 def test_results_pass_a_relay(scheduler):
     """A worker talks to the scheduler at the address that it was given."""
-    import socket
-    import threading
-
     address, _, _ = scheduler
-    host, port = address.removeprefix("tcp://").rsplit(":", 1)
-    listener = socket.create_server(("127.0.0.1", 0))
-    passed = []
-
-    def pump(source, sink):
-        while data := source.recv(65536):
-            passed.append(len(data))
-            sink.sendall(data)
-
-    def relay():
-        near, _ = listener.accept()
-        far = socket.create_connection((host, int(port)))
-        threading.Thread(target=pump, args=(near, far), daemon=True).start()
-        pump(far, near)
-
-    threading.Thread(target=relay, daemon=True).start()
-    relayed = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-    with command("worker", relayed, "--no-nanny"), Client(address) as client:
-        client.wait_for_workers(1, timeout=30)
-        assert client.submit(tasks.inc, 1).result(timeout=20) == 2
-        assert passed
-    listener.close()
+    with Proxy(address) as relay, command("worker", relay.address, "--no-nanny"):
+        with Client(address) as client:
+            client.wait_for_workers(1, timeout=60)
+            assert client.submit(tasks.inc, 1).result(timeout=60) == 2
+            assert relay.connections
 
 
 def test_unknown_options_and_commands_are_errors_that_help():
