@@ -180,6 +180,10 @@ class Seldom:
             time.sleep(0.01)
         return self.add()
 
+    def add_and_read(self, megabytes: int) -> tuple[int, bytes]:
+        self.n += 1
+        return self.n, bytes(megabytes * 1_000_000)
+
     async def add_later(self, path: str) -> int:
         while not Path(path).exists():
             await asyncio.sleep(0.01)

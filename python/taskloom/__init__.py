@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         TimeoutError,
         UnreachableError,
+        WorkerUnreachableError,
     )
     from taskloom.future import Future
     from taskloom.plugin import (
@@ -126,6 +127,7 @@ _HOMES = {
     "TaskloomError": _ERRORS,
     "TimeoutError": _ERRORS,
     "UnreachableError": _ERRORS,
+    "WorkerUnreachableError": _ERRORS,
     "UploadDirectory": _PLUGIN,
     "UploadFile": _PLUGIN,
     "Variable": _SHARING,
@@ -199,6 +201,7 @@ __all__ = [
     "Variable",
     "Worker",
     "WorkerPlugin",
+    "WorkerUnreachableError",
     "__version__",
     "actor",
     "as_completed",

@@ -22,7 +22,7 @@ _SCHEDULER = {
     "work_stealing": "distributed.scheduler.work-stealing",
     "worker_ttl": "distributed.scheduler.worker-ttl",
 }
-_OWN = ("setup_timeout",)
+_OWN = ("setup_timeout", "hand_over_timeout")
 
 #: Settings that a program may rely on and that are not honoured, and what to do.
 _NOT_HONOURED = {

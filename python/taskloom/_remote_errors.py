@@ -179,6 +179,8 @@ def _own_error(type_name: str, message: str, key: Any, worker: str) -> BaseExcep
         return errors.ActorLostError(key, worker or None, message)
     if type_name == "NoValidWorkerError":
         return errors.NoValidWorkerError(message)
+    if type_name == "WorkerUnreachableError":
+        return errors.WorkerUnreachableError(message)
     if type_name == "TaskTimeout":
         return errors.TaskTimeout(message, key, hard=True)
     if type_name == "CancelledError":

@@ -255,6 +255,7 @@ class CoreScheduler:
         worker_ttl: float | None = None,
         work_stealing: bool = True,
         setup_timeout: float | None = None,
+        hand_over_timeout: float | None = None,
     ) -> Self: ...
     @property
     def address(self) -> str: ...

@@ -160,7 +160,9 @@ class LocalCluster:
     scheduler_kwargs : dict, optional
         ``allowed_failures``, ``no_workers_timeout``, ``worker_ttl``, ``work_stealing`` as in Dask;
         ``setup_timeout``: how long each plugin's ``setup`` may take on a new worker, by default
-        300 s. By default, also ``resources`` and ``env``, the settings of ``dask.config`` that
+        300 s; ``hand_over_timeout``: how long the calls of an actor that have begun may go on when
+        its worker retires, before it is restarted elsewhere from its last snapshot, by default
+        30 s. By default, also ``resources`` and ``env``, the settings of ``dask.config`` that
         distributed has for them; a warning names those that are not honoured.
     allow_insecure_network : bool
         Whether ``host`` may be an address that other machines reach. Traffic is not encrypted.

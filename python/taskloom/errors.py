@@ -13,6 +13,7 @@
     ├── RemoteError                stands for an exception that cannot be unpickled here
     ├── ShuffleError               (RuntimeError)  the shards of a shuffle cannot be kept or had
     ├── TaskTimeout                (TimeoutError)  a task took longer than it may
+    ├── WorkerUnreachableError     (OSError)  a result is on a worker that cannot be reached
     ├── SchedulerError             the scheduler refused or failed a request
     │   └── UnreachableError       (OSError) no scheduler answers at the address
     └── FutureCancelledError       (CancelledError)
@@ -51,6 +52,7 @@ __all__ = [
     "TaskloomError",
     "TimeoutError",
     "UnreachableError",
+    "WorkerUnreachableError",
 ]
 
 TimeoutError = builtins.TimeoutError
@@ -207,6 +209,14 @@ class ActorSnapshotError(TaskloomError):
 
 class NoValidWorkerError(TaskloomError):
     """No worker that may run a task was there within the configured time."""
+
+
+class WorkerUnreachableError(TaskloomError, OSError):
+    """A result is on a worker that cannot be reached from here, directly or by the scheduler.
+
+    The message names the worker and says why each way fails. Tasks on other workers may still use
+    the result.
+    """
 
 
 class TaskTimeout(TaskloomError, TimeoutError):

@@ -95,3 +95,38 @@ def test_calls_while_a_worker_retires_lose_nothing_and_happen_once(start):
         except ActorLostError:
             failed += 1
     assert (failed, values) == (0, list(range(1, 601)))
+
+
+def test_large_answers_on_their_way_arrive_before_the_worker_closes(start):
+    client = start()
+    counter, _, address = make(client)
+    calls = [counter.add_and_read(8) for _ in range(12)]
+    calls[0].result(timeout=30)
+    client.retire_workers([address])
+    answers = [call.result(timeout=60) for call in calls]
+    assert [number for number, _ in answers] == list(range(1, 13))
+    assert {len(value) for _, value in answers} == {8_000_000}
+    assert_moved(counter, address)
+
+
+def adapt(client, pid, address):
+    """Scales down to one worker; the other one has what cannot be spared."""
+    client.cluster.adapt(minimum=1, maximum=1, interval="20ms", wait_count=1)
+
+
+@pytest.mark.parametrize("leave", [retire, adapt])
+def test_a_call_that_goes_on_for_too_long_does_not_keep_its_worker(start, tmp_path, leave):
+    client = start(scheduler_kwargs={"hand_over_timeout": 0.5})
+    counter, pid, address = make(client)
+    survivor = next(a for a in client.scheduler_info()["workers"] if a != address)
+    kept = client.scatter(b"x" * 100_000, workers=[survivor])
+    counter.add(1).result(timeout=30)
+    endless = counter.add_when(str(tmp_path / "never"))
+    wait_until(lambda: counter.n == 1, "the call is behind the first one")
+    leave(client, pid, address)
+    with pytest.raises(ActorLostError, match="not known"):
+        endless.result(timeout=60)
+    assert counter.add(1).result(timeout=60) == 1
+    logs = [text for _, text in client.get_scheduler_logs()]
+    assert any("within 0.5 s" in text and "Seldom" in text for text in logs), logs
+    assert len(kept.result()) == 100_000

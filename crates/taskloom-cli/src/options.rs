@@ -47,6 +47,10 @@ pub(crate) struct SchedulerArguments {
     /// Fail tasks that no worker could run for this many seconds (default: they wait)
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) no_workers_timeout: Option<f64>,
+    /// Seconds that an actor's calls may go on when its worker retires, before the actor is
+    /// restarted elsewhere from its last snapshot
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) hand_over_timeout: f64,
     /// Start no dashboard (there is none yet)
     #[arg(long)]
     pub(crate) no_dashboard: bool,

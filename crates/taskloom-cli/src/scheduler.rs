@@ -32,6 +32,7 @@ fn config(arguments: &SchedulerArguments) -> Result<SchedulerConfig, CommandErro
         allowed_failures: arguments.allowed_failures,
         worker_ttl_ns: nanos(arguments.worker_ttl),
         grace_ns: nanos(arguments.reconnect_timeout),
+        hand_over_ns: nanos(arguments.hand_over_timeout),
         no_workers_timeout_ns: arguments.no_workers_timeout.map(nanos),
         ..Config::default()
     };

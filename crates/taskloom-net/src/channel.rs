@@ -204,6 +204,12 @@ impl Channel {
         self.fail(&mut self.out.lock(), reason.into(), is_final);
     }
 
+    /// Bytes that the socket has not taken yet.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.out.lock().queue.unsent()
+    }
+
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.out.lock().closing.is_some()

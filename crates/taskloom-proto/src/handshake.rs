@@ -69,8 +69,10 @@ impl Features {
     /// Values in shared memory, over sockets that pass descriptors; values whose segments are
     /// padded in a frame ([`crate::transfer::Layout`]).
     pub const SHARED_MEMORY: Self = Self(1);
+    /// A worker's last word on a data connection ([`crate::parting::Parting`]).
+    pub const PARTING: Self = Self(2);
     /// All that this release knows.
-    pub const OURS: Self = Self::SHARED_MEMORY;
+    pub const OURS: Self = Self(Self::SHARED_MEMORY.0 | Self::PARTING.0);
 
     #[must_use]
     pub fn contains(self, other: Self) -> bool {

@@ -2,6 +2,7 @@
 //! The bytes themselves follow as the frame's data, never inside the message.
 
 use crate::actor::{ActorCall, ActorReply};
+use crate::parting::Parting;
 use crate::rejoin::Named;
 use crate::shards::{ReadShards, ShardsReply};
 use crate::transfer::{EndTransfer, Layout, Range, RangeReply};
@@ -20,6 +21,8 @@ wire_messages! {
         5 => Range(Range),
         6 => RangeReply(RangeReply),
         7 => EndTransfer(EndTransfer),
+        /// From workers.
+        8 => Parting(Parting),
         /// With data: the segments of the arguments.
         20 => ActorCall(ActorCall),
         /// With data: the segments of the result.

@@ -38,11 +38,11 @@ fn os_error(error: &impl std::fmt::Display) -> PyErr {
 impl CoreScheduler {
     /// Start it. ``listen``: addresses; ``allowed_failures``, ``no_workers_timeout`` (seconds)
     /// and ``worker_ttl`` (seconds) as in Dask; ``setup_timeout`` (seconds): for each call before a
-    /// worker's first task.
+    /// worker's first task; ``hand_over_timeout`` (seconds): for a leaving worker's actors.
     #[new]
     #[pyo3(signature = (
         listen, *, allow_insecure_network=false, allowed_failures=None, no_workers_timeout=None,
-        worker_ttl=None, work_stealing=true, setup_timeout=None,
+        worker_ttl=None, work_stealing=true, setup_timeout=None, hand_over_timeout=None,
     ))]
     fn new(
         py: Python<'_>,
@@ -53,6 +53,7 @@ impl CoreScheduler {
         worker_ttl: Option<f64>,
         work_stealing: bool,
         setup_timeout: Option<f64>,
+        hand_over_timeout: Option<f64>,
     ) -> PyResult<Self> {
         let nanos = |seconds: f64| (seconds.max(0.0) * 1e9) as u64;
         let mut core = Config { work_stealing, ..Config::default() };
@@ -60,6 +61,7 @@ impl CoreScheduler {
         core.no_workers_timeout_ns = no_workers_timeout.map(nanos);
         core.worker_ttl_ns = worker_ttl.map_or(core.worker_ttl_ns, nanos);
         core.setup_timeout_ns = setup_timeout.map_or(core.setup_timeout_ns, nanos);
+        core.hand_over_ns = hand_over_timeout.map_or(core.hand_over_ns, nanos);
         let token = load_token().map_err(|error| os_error(&error))?;
         let config = SchedulerConfig { listen, allow_insecure_network, token, core };
         let handle = py.detach(|| SchedulerServer::start(config));

@@ -15,6 +15,7 @@ mod download;
 mod memory;
 mod options;
 mod parcel;
+mod parting;
 mod pending;
 mod server;
 mod shards;
@@ -24,6 +25,7 @@ mod transfers;
 pub use calls::{ActorAnswer, ActorRequest, CallCallback, CallReplier};
 pub use client::{DataClient, FetchCallback, FetchError, FetchOutcome, Fetched, PutCallback};
 pub use memory::{Allocator, SHARE_FROM, Shared, SharedMemory, is_shared};
+pub use parting::OnAlone;
 pub use server::{DataServer, DataStore, FetchReplier, PutReplier, StoredItem, StoredValue};
 pub use shards::{ShardsCallback, remove_shard_directories, shard_directory};
 

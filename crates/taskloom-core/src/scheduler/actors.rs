@@ -10,7 +10,7 @@ use super::task::{Kind, State, mark};
 use super::transitions::Step;
 use super::worker_table::{Executing, WorkerSlot};
 use super::{Map, Scheduler, TaskTable};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use taskloom_proto::actor::{
     ActorLife, ActorNews, ActorSnapshot, MAX_SNAPSHOT_BYTES, SnapshotKept, WatchActor,
@@ -18,7 +18,7 @@ use taskloom_proto::actor::{
 use taskloom_proto::client::{SchedulerToClient, TaskSpec};
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_proto::{Body, ErrorInfo, ExitReason};
-use taskloom_types::{ClientId, Key, Nanos};
+use taskloom_types::{ClientId, Key, Nanos, WorkerNo};
 
 /// A client that is told what becomes of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub struct ActorRecord {
 #[derive(Debug, Default)]
 pub struct Actors {
     records: Map<u32, ActorRecord>,
+    /// Those that live, are made or are queued on a worker.
+    by_place: Map<WorkerSlot, BTreeSet<u32>>,
+    /// Those that are made elsewhere since this worker gave them away.
+    by_origin: Map<WorkerNo, BTreeSet<u32>>,
     watched: Map<(ClientId, u64), u32>,
     /// Doubts that are to be answered at a time, in its order.
     doubts: VecDeque<(Nanos, ClientId, u64)>,
@@ -114,6 +118,10 @@ impl Scheduler {
     pub(super) fn place_actor(&mut self, index: u32, slot: WorkerSlot) {
         let Some(record) = self.actors.records.get_mut(&index) else { return };
         let before = std::mem::replace(&mut record.place, slot);
+        remove_from(&mut self.actors.by_place, before, index);
+        if slot != WorkerSlot::NONE {
+            self.actors.by_place.entry(slot).or_default().insert(index);
+        }
         if let Some(worker) = self.workers.get_mut(before) {
             worker.actors -= 1;
         }
@@ -138,8 +146,8 @@ impl Scheduler {
 
     /// An actor was made. It is never made again from its call: its inputs may go.
     pub(super) fn on_actor_made(&mut self, index: u32) {
+        self.set_move(index, Move::None);
         let Some(record) = self.actors.records.get_mut(&index) else { return };
-        record.moving = Move::None;
         if !record.has_snapshot {
             self.tasks[index].body = Body::new();
         }
@@ -155,10 +163,10 @@ impl Scheduler {
 
     /// Nobody needs the actor any more: it ends, and so does what was kept to restart it.
     pub(super) fn on_actor_released(&mut self, index: u32) {
+        self.set_move(index, Move::None);
         let Some(record) = self.actors.records.get_mut(&index) else { return };
         record.is_over = true;
         record.has_snapshot = false;
-        record.moving = Move::None;
         self.tasks[index].body = Body::new();
         self.send_gone(index, &released_error(&self.tasks[index].key));
     }
@@ -167,6 +175,7 @@ impl Scheduler {
     pub(super) fn forget_actor(&mut self, index: u32) {
         self.send_gone(index, &released_error(&self.tasks[index].key));
         self.place_actor(index, WorkerSlot::NONE);
+        self.set_move(index, Move::None);
         self.actors.records.remove(&index);
     }
 
@@ -364,6 +373,7 @@ impl Scheduler {
                 return Err(format!("worker {slot:?} counts its actors wrongly"));
             }
         }
+        self.validate_places()?;
         for ((client, number), index) in &self.actors.watched {
             let record = self.actors.records.get(index);
             let is_it = |watch: &Watch| (watch.client, watch.number) == (*client, *number);
@@ -403,6 +413,19 @@ impl Scheduler {
             return broken("somebody still watches it");
         }
         Ok(())
+    }
+}
+
+/// Takes an actor out of the set of that name; empty sets go.
+fn remove_from<K: Copy + Eq + std::hash::Hash>(
+    sets: &mut Map<K, BTreeSet<u32>>,
+    name: K,
+    index: u32,
+) {
+    let Some(set) = sets.get_mut(&name) else { return };
+    set.remove(&index);
+    if set.is_empty() {
+        sets.remove(&name);
     }
 }
 

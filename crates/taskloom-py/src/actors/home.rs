@@ -178,9 +178,16 @@ fn call(
     mut reply: CallReplier,
 ) {
     let result = Arguments::of(py, request).and_then(|arguments| {
-        reply.begin();
-        arguments.call(local)
+        if !reply.begin() {
+            return Ok(None);
+        }
+        arguments.call(local).map(Some)
     });
+    let result = match result.transpose() {
+        // The worker leaves, and the caller knows that this did not begin.
+        None => return,
+        Some(result) => result,
+    };
     match result {
         Ok((value, context)) if is_coroutine(&value).unwrap_or(false) => {
             let (local, life) = (local.clone().unbind(), actor.life);

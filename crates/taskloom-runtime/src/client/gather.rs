@@ -9,8 +9,9 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 use taskloom_proto::{ErrorInfo, SmallBytes};
-use taskloom_types::{TaskId, WorkerNo};
+use taskloom_types::{Key, TaskId, WorkerNo};
 
 /// What became of one of the futures.
 #[derive(Debug, Clone)]
@@ -45,8 +46,17 @@ pub struct Gather {
     client: Arc<Client>,
     items: Vec<Held>,
     slots: Mutex<Vec<Slot>>,
+    /// How often in a row the worker that holds a result could not be reached, by position.
+    unreached: Mutex<HashMap<usize, u32>>,
     stop_on_failure: bool,
 }
+
+/// How often in a row a result is asked for at workers that cannot be reached: twice as often as
+/// it takes until the scheduler has it made again.
+const TRIES: u32 = 16;
+/// The pause between the first tries; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a worker is asked for: positions in the gather and the tasks' numbers.
 type Group = Vec<(usize, TaskId)>;
@@ -56,7 +66,8 @@ impl Gather {
     #[must_use]
     pub fn new(client: &Arc<Client>, items: Vec<Held>, stop_on_failure: bool) -> Arc<Self> {
         let slots = items.iter().map(|_| Slot::Open).collect();
-        Arc::new(Self { client: client.clone(), items, slots: Mutex::new(slots), stop_on_failure })
+        let (client, slots, unreached) = (client.clone(), Mutex::new(slots), Mutex::default());
+        Arc::new(Self { client, items, slots, unreached, stop_on_failure })
     }
 
     /// Takes what is there and asks for what is not. Returns whether all is there; if not,
@@ -158,11 +169,14 @@ impl Gather {
 
     /// Stores a worker's answer. Returns whether something failed for good.
     fn take(
-        &self,
+        self: &Arc<Self>,
         worker: WorkerNo,
         group: &Group,
         reply: Result<Vec<Fetched>, FetchError>,
     ) -> bool {
+        if let Err(error @ (FetchError::Unreachable(_) | FetchError::Lost { .. })) = &reply {
+            return self.try_again_later(worker, group, error);
+        }
         let mut missing = Vec::new();
         let mut failed = false;
         {
@@ -188,6 +202,56 @@ impl Gather {
         failed
     }
 
+    /// A worker could not be reached. The scheduler hears of it, and says where else the results are
+    /// or has them made again; who can be reached nowhere ends with an error. Returns whether
+    /// something failed for good.
+    fn try_again_later(
+        self: &Arc<Self>,
+        worker: WorkerNo,
+        group: &Group,
+        error: &FetchError,
+    ) -> bool {
+        let mut failed = false;
+        for (position, task) in group {
+            let entry = self.items[*position].entry();
+            let tries = {
+                let mut unreached = self.unreached.lock();
+                let tries = unreached.entry(*position).or_default();
+                *tries += 1;
+                *tries
+            };
+            let is_last = tries >= TRIES;
+            failed |= is_last;
+            let slot = if is_last {
+                let error = unreachable_error(&entry.key, tries, error);
+                Slot::Done(Gathered::Erred(Arc::new(error)))
+            } else {
+                Slot::Open
+            };
+            if let Some(place) = self.slots.lock().get_mut(*position) {
+                *place = slot;
+            }
+            self.client.disbelieve(entry, *task, worker);
+            self.report_later(*position, *task, worker, tries);
+        }
+        failed
+    }
+
+    /// The first time at once: most often the worker is gone, and the result is elsewhere.
+    fn report_later(self: &Arc<Self>, position: usize, task: TaskId, worker: WorkerNo, tries: u32) {
+        let me = self.clone();
+        let report = move || {
+            me.client.report_failed_fetch(me.items[position].entry(), task, worker);
+        };
+        match tries {
+            0 | 1 => report(),
+            _ => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << (tries - 2).min(16));
+                self.client.timers.after(pause.min(LONGEST_PAUSE), Box::new(report));
+            }
+        }
+    }
+
     #[must_use]
     pub fn items(&self) -> &[Held] {
         &self.items
@@ -202,5 +266,18 @@ impl Gather {
             Slot::Open | Slot::Fetching => None,
         });
         results.collect()
+    }
+}
+
+fn unreachable_error(key: &Key, tries: u32, error: &FetchError) -> ErrorInfo {
+    ErrorInfo {
+        type_name: "WorkerUnreachableError".into(),
+        message: format!(
+            "the result of {key} is on a worker that cannot be reached from here, {tries} times in \
+             a row: {error}. The result is still there for tasks that need it. Look whether a \
+             network or a firewall stands between"
+        ),
+        origin: Some(key.clone()),
+        ..ErrorInfo::default()
     }
 }

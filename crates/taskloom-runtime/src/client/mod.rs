@@ -473,9 +473,18 @@ impl Client {
     /// A worker did not give a result that it is said to hold: the scheduler is told, and tells
     /// where else it is, or has it made again.
     pub fn fetch_failed(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
+        self.disbelieve(entry, task, worker);
+        self.report_failed_fetch(entry, task, worker);
+    }
+
+    /// The result counts as pending until the scheduler says again where it is.
+    fn disbelieve(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
         if !self.has(Fault::FailedFetchBelieved) {
             entry.disbelieve(task, worker);
         }
+    }
+
+    fn report_failed_fetch(&self, entry: &Entry, task: TaskId, worker: WorkerNo) {
         let workers = vec![worker];
         let failed = FetchFailed { handle: entry.handle, task, workers };
         self.tell(ClientToScheduler::FetchFailed(failed));

@@ -189,6 +189,39 @@ fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
 }
 
 #[test]
+fn a_worker_that_can_be_reached_in_no_way_is_an_error_that_names_it() {
+    // given: a scheduler that believes in a worker which nobody answers for
+    let bench = Bench::new();
+    let held = bench.submit("x");
+    let (task, worker) = (TaskId { index: 3, generation: 1 }, WorkerNo(7));
+    let address = "tcp://127.0.0.1:1".to_string();
+    bench.deliver(SchedulerToClient::Peer(PeerAddress { worker, address }));
+    // when: it is gathered, and the scheduler says the same each time
+    let gather = Gather::new(&bench.client, vec![held.clone()], true);
+    let mut reports = 0;
+    bench.ready_at(&held, task, worker);
+    bench.sent();
+    loop {
+        let wait = Wait::new(1, true);
+        if gather.advance(|_| wait.clone()) {
+            break;
+        }
+        assert!(wait.block(None));
+        while bench.sent().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        reports += 1;
+        assert!(reports <= 100, "it is tried for ever");
+        bench.ready_at(&held, task, worker);
+    }
+    // then
+    let results = gather.take_results();
+    let Some(Gathered::Erred(error)) = &results[0] else { panic!("{results:?}") };
+    assert_eq!(error.type_name, "WorkerUnreachableError");
+    assert!(error.message.contains("127.0.0.1:1"), "{}", error.message);
+}
+
+#[test]
 fn a_cancelled_key_may_be_used_for_new_work_while_the_old_future_lives() {
     let bench = Bench::new();
     let old = bench.submit("x");

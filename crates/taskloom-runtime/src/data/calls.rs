@@ -2,6 +2,7 @@
 //! the same connections as values.
 
 use super::client::{DataClient, FetchError};
+use super::parting::Guest;
 use super::pending::{Pending, send};
 use super::take_segments;
 use bytes::Bytes;
@@ -94,20 +95,23 @@ impl PendingCall {
 /// [`CallReplier::begin`] that the call may have had effects.
 #[derive(Debug)]
 pub struct CallReplier {
-    channel: Arc<Channel>,
+    guest: Arc<Guest>,
     request: u64,
     has_begun: bool,
     answered: bool,
 }
 
 impl CallReplier {
-    pub(super) fn new(channel: Arc<Channel>, request: u64) -> Self {
-        Self { channel, request, has_begun: false, answered: false }
+    pub(super) fn new(guest: Arc<Guest>, request: u64) -> Self {
+        Self { guest, request, has_begun: false, answered: false }
     }
 
-    /// From now on the call may have effects.
-    pub fn begin(&mut self) {
-        self.has_begun = true;
+    /// Asks whether the call may begin; from then on it may have effects. If it may not, this worker
+    /// leaves, and the caller makes the call elsewhere.
+    #[must_use]
+    pub fn begin(&mut self) -> bool {
+        self.has_begun = self.guest.begin(self.request);
+        self.has_begun
     }
 
     /// Sends the answer. Writes on the calling thread; never blocks.
@@ -132,13 +136,14 @@ impl CallReplier {
         }
         let total = reply.segments.iter().sum();
         let message = PeerMessage::ActorReply(reply);
-        self.channel.queue(|queue| {
-            queue.append(|out| {
-                write_frame(out, message.kind(), total, |out| message.write_body(out));
+        self.guest.answer(self.request, |channel| {
+            channel.queue(|queue| {
+                queue.append(|out| {
+                    write_frame(out, message.kind(), total, |out| message.write_body(out));
+                });
+                data.into_iter().for_each(|segment| queue.push(segment));
             });
-            data.into_iter().for_each(|segment| queue.push(segment));
         });
-        self.channel.flush();
     }
 }
 

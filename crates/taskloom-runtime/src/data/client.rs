@@ -25,6 +25,7 @@ use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::ActorReply;
 use taskloom_proto::frame::Frame;
 use taskloom_proto::handshake::{Role, Token};
+use taskloom_proto::parting::Parting;
 use taskloom_proto::peer::{FetchReply, PeerMessage, PutReply};
 use taskloom_proto::rejoin::Named;
 use taskloom_proto::shards::ShardsReply;
@@ -318,10 +319,10 @@ impl Shared {
         });
     }
 
-    fn remove(&self, peer: &Arc<Peer>) {
+    fn remove(&self, peer: &Peer) {
         let mut peers = self.peers.lock();
         if let Some(peers) = peers.as_mut()
-            && peers.get(&peer.address).is_some_and(|known| Arc::ptr_eq(known, peer))
+            && peers.get(&peer.address).is_some_and(|known| std::ptr::eq(&raw const **known, peer))
         {
             peers.remove(&peer.address);
         }
@@ -518,6 +519,37 @@ impl Peer {
         }
     }
 
+    /// The worker leaves: calls that have not begun there may be made elsewhere, and nothing else is
+    /// answered.
+    fn on_parting(&self, parting: &Parting) {
+        if let Some(client) = self.client.upgrade() {
+            client.remove(self);
+        }
+        let mut pending = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            std::mem::take(&mut state.pending)
+        };
+        let begun: BTreeMap<_, _> = parting
+            .begun
+            .iter()
+            .filter_map(|request| Some((*request, pending.remove(request)?)))
+            .collect();
+        let (calls, others): (Vec<_>, Vec<_>) =
+            pending.into_values().partition(|question| matches!(question, Pending::Call(_)));
+        for call in calls {
+            call.fail(FetchError::Unreachable(format!("the worker at {} leaves", self.address)));
+        }
+        for question in begun.into_values().chain(others) {
+            question.fail(self.lost("the worker leaves"));
+        }
+        self.end(&FetchError::Closed);
+    }
+
+    fn lost(&self, reason: &str) -> FetchError {
+        FetchError::Lost { address: self.address.clone(), reason: reason.into() }
+    }
+
     fn on_called(&self, reply: ActorReply, data: Bytes) -> Result<(), String> {
         let request = reply.request;
         match self.take(request)? {
@@ -545,8 +577,7 @@ impl Asking {
         if let Some(client) = self.peer.client.upgrade() {
             client.remove(&self.peer);
         }
-        let address = self.peer.address.clone();
-        self.peer.end(&FetchError::Lost { address, reason: reason.into() });
+        self.peer.end(&self.peer.lost(reason));
     }
 }
 
@@ -554,6 +585,10 @@ impl Protocol<Io> for Asking {
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
         let message = PeerMessage::read_body(frame.kind, &frame.head);
         match message.map_err(|error| error.to_string())? {
+            PeerMessage::Parting(parting) => {
+                self.peer.on_parting(&parting);
+                Ok(())
+            }
             PeerMessage::FetchReply(reply) => {
                 self.peer.on_fetched(reply, frame.data, &mut self.files)
             }

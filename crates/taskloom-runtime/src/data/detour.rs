@@ -39,18 +39,28 @@ impl Detour {
             return by_relay();
         }
         if self.taken.lock().contains(address) {
-            return by_relay().or_else(|_| {
+            return by_relay().or_else(|relayed| {
                 self.taken.lock().remove(address);
-                direct(PATIENCE)
+                direct(PATIENCE).map_err(|direct| both(direct, &relayed))
             });
         }
         let in_vain = match direct(PATIENCE) {
             Err(error @ ConnectError::Unreachable { .. }) => error,
             other => return other,
         };
-        // Where both fail the direct way's error says more.
-        let connected = by_relay().map_err(|_| in_vain)?;
+        let connected = by_relay().map_err(|relayed| both(in_vain, &relayed))?;
         self.taken.lock().insert(address.into());
         Ok(connected)
+    }
+}
+
+/// Why neither way leads there.
+fn both(direct: ConnectError, relayed: &ConnectError) -> ConnectError {
+    match direct {
+        ConnectError::Unreachable { address, seconds, reason } => {
+            let reason = format!("{reason}; by way of the scheduler: {relayed}");
+            ConnectError::Unreachable { address, seconds, reason }
+        }
+        other => other,
     }
 }

@@ -3,6 +3,7 @@
 use super::calls::{ActorRequest, CallReplier};
 use super::memory::is_shared;
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
+use super::parting::{Guest, Guests, OnAlone};
 use super::shards::ShardServer;
 use super::take_segments;
 use super::transfers::{LARGE_FROM, Transfers};
@@ -201,6 +202,7 @@ pub struct DataServer {
     sources: Vec<taskloom_net::event_loop::Source>,
     socket_files: Vec<PathBuf>,
     transfers: Arc<Transfers>,
+    guests: Arc<Guests>,
     remote: Arc<Remote<Io>>,
 }
 
@@ -217,11 +219,18 @@ impl DataServer {
         let listener = Listener::bind(&address.parse()?, options)?;
         let shards = Arc::new(ShardServer::default());
         let transfers = Arc::new(Transfers::default());
-        let held = transfers.clone();
+        let guests = Arc::new(Guests::default());
+        let (held, room, remote) = (transfers.clone(), guests.clone(), io.remote().clone());
         let protocol = move || -> Box<dyn Protocol<Io>> {
-            let (store, transfers, shards) = (store.clone(), held.clone(), shards.clone());
-            let files = VecDeque::new();
-            Box::new(Serving { store, transfers, shards, channel: None, files })
+            Box::new(Serving {
+                store: store.clone(),
+                transfers: held.clone(),
+                shards: shards.clone(),
+                guests: room.clone(),
+                remote: remote.clone(),
+                guest: None,
+                files: VecDeque::new(),
+            })
         };
         let service = Service {
             token: token.clone(),
@@ -232,7 +241,23 @@ impl DataServer {
         let remote = io.remote().clone();
         let (address, socket_files) = (listener.address().clone(), listener.socket_files());
         let sources = listener.serve(&remote, service);
-        Ok(Self { address, sources, socket_files, transfers, remote })
+        Ok(Self { address, sources, socket_files, transfers, guests, remote })
+    }
+
+    /// Takes no new connections, and takes leave of those who ask here: what was answered arrives,
+    /// and callers of actors learn which calls have begun. Calls `on_alone` when they are gone, or
+    /// when nothing moves any more. Only the first call counts.
+    pub fn part(&self, on_alone: OnAlone) {
+        self.stop_listening();
+        self.guests.part(&self.remote, on_alone);
+    }
+
+    fn stop_listening(&self) {
+        // The process may end before its IO thread gets to it.
+        for path in &self.socket_files {
+            let _ = std::fs::remove_file(path);
+        }
+        self.sources.iter().for_each(|source| self.remote.remove(*source));
     }
 
     /// Large values that are held for readers, and the bytes of such values that have left.
@@ -250,11 +275,7 @@ impl DataServer {
 
 impl Drop for DataServer {
     fn drop(&mut self) {
-        // The process may end before its IO thread gets to it.
-        for path in &self.socket_files {
-            let _ = std::fs::remove_file(path);
-        }
-        self.sources.iter().for_each(|source| self.remote.remove(*source));
+        self.stop_listening();
     }
 }
 
@@ -263,7 +284,9 @@ struct Serving {
     store: Arc<dyn DataStore>,
     shards: Arc<ShardServer>,
     transfers: Arc<Transfers>,
-    channel: Option<Arc<Channel>>,
+    guests: Arc<Guests>,
+    remote: Arc<Remote<Io>>,
+    guest: Option<Arc<Guest>>,
     /// Descriptors of frames that have not been read yet.
     files: VecDeque<OwnedFd>,
 }
@@ -298,11 +321,11 @@ impl Serving {
         }
     }
 
-    fn call(&self, channel: &Arc<Channel>, call: ActorCall, mut data: Bytes) -> Result<(), String> {
+    fn call(&self, guest: &Arc<Guest>, call: ActorCall, mut data: Bytes) -> Result<(), String> {
         let segments = take_segments(&mut data, &call.segments);
         let segments = segments.filter(|_| data.is_empty());
         let segments = segments.ok_or("the arguments' segments do not match the data")?;
-        let reply = CallReplier::new(channel.clone(), call.request);
+        let reply = CallReplier::new(guest.clone(), call.request);
         let ActorCall { actor, kind, name, deps, .. } = call;
         self.store.call(actor, ActorRequest { kind, name, deps, segments }, reply);
         Ok(())
@@ -320,25 +343,37 @@ impl Protocol<Io> for Serving {
         if role != Role::Peer {
             return Err("this is a worker; connect to its scheduler".into());
         }
+        let guest = Guest::new(channel.clone());
+        if !self.guests.welcome(&guest) {
+            return Err("the worker leaves".into());
+        }
         self.transfers.connect(connection_of(channel));
-        self.channel = Some(channel.clone());
+        self.guest = Some(guest);
         Ok(Welcome::default())
     }
 
     fn on_frame(&mut self, _: &mut Io, frame: Frame) -> Result<(), String> {
-        let Some(channel) = self.channel.clone() else { return Ok(()) };
+        // What comes behind the last word is answered by it.
+        let Some(guest) = self.guest.clone().filter(|guest| !guest.has_parted()) else {
+            return Ok(());
+        };
+        let channel = guest.channel();
         let message = PeerMessage::read_body(frame.kind, &frame.head);
         match message.map_err(|error| error.to_string())? {
-            PeerMessage::Fetch(fetch) => self.fetch(&channel, fetch),
-            PeerMessage::Put(put) => self.put(&channel, put, frame.data)?,
-            PeerMessage::ActorCall(call) => self.call(&channel, call, frame.data)?,
-            PeerMessage::ReadShards(asked) => self.shards.read(&channel, asked),
-            PeerMessage::Range(range) => self.transfers.answer(&range, &channel),
+            PeerMessage::Fetch(fetch) => self.fetch(channel, fetch),
+            PeerMessage::Put(put) => self.put(channel, put, frame.data)?,
+            PeerMessage::ActorCall(call) => self.call(&guest, call, frame.data)?,
+            PeerMessage::ReadShards(asked) => self.shards.read(channel, asked),
+            PeerMessage::Range(range) => {
+                guest.note_bulk();
+                self.transfers.answer(&range, channel);
+            }
             PeerMessage::EndTransfer(end) => self.transfers.end(end.transfer),
             PeerMessage::FetchReply(_)
             | PeerMessage::PutReply(_)
             | PeerMessage::RangeReply(_)
             | PeerMessage::ActorReply(_)
+            | PeerMessage::Parting(_)
             | PeerMessage::ShardsReply(_) => return Err("an answer to nothing".into()),
         }
         Ok(())
@@ -355,8 +390,9 @@ impl Protocol<Io> for Serving {
     fn on_batch_end(&mut self, _: &mut Io) {}
 
     fn on_closed(&mut self, _: &mut Io, _: &str) {
-        if let Some(channel) = self.channel.take() {
-            self.transfers.disconnect(connection_of(&channel));
+        if let Some(guest) = self.guest.take() {
+            self.transfers.disconnect(connection_of(guest.channel()));
+            self.guests.on_left(&guest, &self.remote);
         }
     }
 }

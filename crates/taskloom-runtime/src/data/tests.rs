@@ -1,6 +1,7 @@
 //! A real server and client, over sockets.
 
 mod detour;
+mod parting;
 mod ranges;
 
 use super::*;
@@ -28,6 +29,8 @@ struct Store {
     /// Answers that are held back: dropped by the test.
     held: Mutex<Vec<FetchReplier>>,
     hold: bool,
+    /// Answers of calls that are held back: those named "wait" have begun, and "queue" have not.
+    calls: Mutex<Vec<CallReplier>>,
 }
 
 impl DataStore for Store {
@@ -64,7 +67,9 @@ impl DataStore for Store {
         if actor.task == id(14) {
             return;
         }
-        reply.begin();
+        if request.name == "queue" || !reply.begin() || request.name == "wait" {
+            return self.calls.lock().push(reply);
+        }
         if request.name != "die" {
             reply.reply(ActorAnswer::Value(request.segments));
         }

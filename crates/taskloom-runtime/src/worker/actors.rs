@@ -10,7 +10,7 @@ use crate::data::{ActorAnswer, ActorRequest, CallReplier};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use taskloom_proto::actor::{ActorCall, ActorLife};
 use taskloom_types::TaskId;
 
@@ -94,6 +94,8 @@ pub struct Actors<O> {
     wake: Condvar,
     /// How many live here; read without the lock.
     count: AtomicUsize,
+    /// Whether one ever did.
+    had_some: AtomicBool,
 }
 
 impl<O> Default for Actors<O> {
@@ -105,7 +107,12 @@ impl<O> Default for Actors<O> {
             starting: 0,
             has_ended: false,
         };
-        Self { table: Mutex::new(table), wake: Condvar::new(), count: AtomicUsize::new(0) }
+        Self {
+            table: Mutex::new(table),
+            wake: Condvar::new(),
+            count: AtomicUsize::new(0),
+            had_some: AtomicBool::new(false),
+        }
     }
 }
 
@@ -190,6 +197,7 @@ impl<O: LocalObject> Actors<O> {
             held: VecDeque::new(),
         };
         table.living.insert(life.task, mailbox);
+        self.had_some.store(true, Ordering::Release);
         self.count.store(table.living.len(), Ordering::Release);
     }
 
@@ -309,6 +317,11 @@ impl<O: LocalObject> Actors<O> {
         drop(refused);
         self.wake.notify_one();
         lacks_thread
+    }
+
+    /// Whether an actor lives here, or has lived here.
+    pub(super) fn had_some(&self) -> bool {
+        self.had_some.load(Ordering::Acquire)
     }
 
     /// Whether none lives here.

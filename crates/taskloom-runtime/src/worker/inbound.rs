@@ -53,7 +53,7 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         }
         self.flush_if_urgent();
         if let Some(reason) = closing {
-            self.end(&reason, true);
+            self.part(reason);
         }
     }
 

@@ -476,6 +476,22 @@ impl<O: LocalObject> WorkerShell<O> {
         self.end(reason, true);
     }
 
+    /// The scheduler lets this worker go. Where actors have lived, callers first get the answers that
+    /// are on their way, and learn of each call whether it began.
+    fn part(&self, reason: String) {
+        let server = self.server.lock();
+        let Some(server) = server.as_ref().filter(|_| self.actors.had_some()) else {
+            drop(server);
+            return self.end(&reason, true);
+        };
+        let me = self.me.clone();
+        server.part(Box::new(move || {
+            if let Some(me) = me.upgrade() {
+                me.end(&reason, true);
+            }
+        }));
+    }
+
     /// The worker has no scheduler any more. Only the first call counts.
     fn end(&self, reason: &str, in_order: bool) {
         {

@@ -4,7 +4,7 @@
 use super::super::Scheduler;
 use super::super::task::State;
 use super::super::worker_table::WorkerSlot;
-use super::{ActorRecord, Watch};
+use super::{ActorRecord, Watch, remove_from};
 use taskloom_proto::Body;
 use taskloom_proto::actor::{ActorLife, ActorNews, MAX_SNAPSHOT_BYTES};
 use taskloom_proto::client::{Notice, SchedulerToClient};
@@ -31,17 +31,13 @@ impl Scheduler {
         if self.workers[slot].actors == 0 || self.workers[slot].ends_with_all {
             return false;
         }
-        let is_there = |(index, record): &(&u32, &ActorRecord)| {
-            record.place == slot && record.has_snapshot && self.lives_on(**index, slot)
+        let to_hand_over = |index: &u32| {
+            let record = self.actors.records.get(index)?;
+            let is_there = record.has_snapshot && self.lives_on(*index, slot);
+            is_there.then_some((*index, record.moving))
         };
-        let mut found: Vec<(u32, Move)> = self
-            .actors
-            .records
-            .iter()
-            .filter(is_there)
-            .map(|(index, record)| (*index, record.moving))
-            .collect();
-        found.sort_unstable_by_key(|(index, _)| *index);
+        let here = self.actors.by_place.get(&slot);
+        let found: Vec<(u32, Move)> = here.into_iter().flatten().filter_map(to_hand_over).collect();
         let until = self.now.after(self.config.hand_over_ns);
         for (index, _) in found.iter().filter(|(_, moving)| *moving == Move::None) {
             let actor = self.life(*index);
@@ -57,12 +53,13 @@ impl Scheduler {
     /// Whether actors that this worker gave away are being made. Until they are there it answers
     /// calls that reach it late.
     pub(in super::super) fn awaits_successors(&self, number: WorkerNo) -> bool {
-        self.actors.records.iter().any(|(index, record)| match record.moving {
-            Move::UnderWay { from, until } => {
-                from == number && self.now < until && self.tasks[*index].state == State::Processing
-            }
-            _ => false,
-        })
+        let is_awaited = |index: &u32| {
+            let moving = self.actors.records.get(index).map(|record| record.moving);
+            let is_in_time =
+                matches!(moving, Some(Move::UnderWay { until, .. }) if self.now < until);
+            is_in_time && self.tasks[*index].state == State::Processing
+        };
+        self.actors.by_origin.get(&number).is_some_and(|given| given.iter().any(is_awaited))
     }
 
     /// Those who watch are to send no more calls to the old place.
@@ -83,9 +80,14 @@ impl Scheduler {
         self.actors.records.get(&index).is_some_and(|record| record.moving != Move::None)
     }
 
-    fn set_move(&mut self, index: u32, moving: Move) {
-        if let Some(record) = self.actors.records.get_mut(&index) {
-            record.moving = moving;
+    /// Notes how far an actor's move is. Call at each change.
+    pub(super) fn set_move(&mut self, index: u32, moving: Move) {
+        let Some(record) = self.actors.records.get_mut(&index) else { return };
+        if let Move::UnderWay { from, .. } = std::mem::replace(&mut record.moving, moving) {
+            remove_from(&mut self.actors.by_origin, from, index);
+        }
+        if let Move::UnderWay { from, .. } = moving {
+            self.actors.by_origin.entry(from).or_default().insert(index);
         }
     }
 
@@ -133,7 +135,7 @@ impl Scheduler {
             }
             self.actors.hand_overs.pop_front();
             let Some((index, _)) = asked else { continue };
-            let within_s = self.config.hand_over_ns / Nanos::SECOND;
+            let within_s = self.config.hand_over_ns as f64 / 1e9;
             let why = format!("its calls did not end within {within_s} s");
             self.give_up_hand_over(index, &why);
             self.drop_copies(index);
@@ -167,6 +169,36 @@ impl Scheduler {
             let Some(record) = self.clients.get_mut(&client) else { continue };
             let message = SchedulerToClient::Notice(Notice { message: text.clone() });
             self.outbox.send_client(client, &mut record.last_action, message);
+        }
+    }
+
+    /// The two indices hold each actor where its record says, and nothing else.
+    pub(super) fn validate_places(&self) -> Result<(), String> {
+        let places = self.actors.by_place.iter();
+        let placed: usize = places.clone().map(|(_, set)| set.len()).sum();
+        let is_right = |slot: &WorkerSlot, index: &u32| {
+            self.actors.records.get(index).is_some_and(|record| record.place == *slot)
+        };
+        let all_right = places.clone().all(|(slot, set)| set.iter().all(|i| is_right(slot, i)));
+        let expected =
+            self.actors.records.values().filter(|record| record.place != WorkerSlot::NONE);
+        if !all_right || placed != expected.count() {
+            return Err("the actors by their places are not those of the records".into());
+        }
+        let mut given = 0;
+        for (number, set) in &self.actors.by_origin {
+            for index in set {
+                let moving = self.actors.records.get(index).map(|record| record.moving);
+                if !matches!(moving, Some(Move::UnderWay { from, .. }) if from == *number) {
+                    return Err(format!("{index} is kept as given away by {number:?}, and is not"));
+                }
+                given += 1;
+            }
+        }
+        let under_way = |record: &&ActorRecord| matches!(record.moving, Move::UnderWay { .. });
+        match self.actors.records.values().filter(under_way).count() == given {
+            true => Ok(()),
+            false => Err("an actor that was given away is not kept as such".into()),
         }
     }
 

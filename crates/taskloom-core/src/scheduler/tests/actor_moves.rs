@@ -8,7 +8,13 @@ use taskloom_proto::worker::WorkerToScheduler;
 
 /// A saved actor `counter` that lives on alice, and that anna watches; bob is there too.
 fn saved_on_alice() -> Script {
-    let mut s = Script::anna_and(["alice"]);
+    saved_on_alice_within(30 * Nanos::SECOND)
+}
+
+fn saved_on_alice_within(hand_over_ns: u64) -> Script {
+    let mut s = Script::with(|config| config.hand_over_ns = hand_over_ns);
+    s.client("anna");
+    s.join("alice");
     s.submit("anna", [future("counter").actor()]);
     s.done_with("alice", "counter", Outcome::inline());
     s.saves("alice", "counter", 1);
@@ -89,6 +95,35 @@ fn a_state_that_does_not_come_in_time_is_not_waited_for() {
     assert_eq!(s.body("counter"), b"snapshot 1");
     assert_sent(&s.hands_over("alice", "counter", Ok("late")), &[]);
     assert_eq!(s.body("counter"), b"snapshot 1");
+}
+
+#[test]
+fn the_time_to_hand_over_is_the_configured_one_to_the_last_moment() {
+    let mut s = saved_on_alice_within(5 * Nanos::SECOND);
+    leave(&mut s, "alice");
+    assert_sent(&s.pass(5 * Nanos::SECOND - 1), &[]);
+    let sent = s.pass(1);
+    assert!(sent.iter().any(|line| line.contains("within 5 s")), "{sent:?}");
+    assert_eq!((s.state("counter"), s.body("counter")), (Some(Processing), &b"snapshot 1"[..]));
+}
+
+#[test]
+fn a_worker_whose_actors_are_made_elsewhere_is_kept_until_the_last_of_them_is_there() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("counter").actor(), future("other").actor()]);
+    for actor in ["counter", "other"] {
+        s.keeps("alice", actor);
+        s.saves("alice", actor, 1);
+        s.done_with("alice", actor, Outcome::inline());
+    }
+    s.join("bob");
+    leave(&mut s, "alice");
+    s.hands_over("alice", "counter", Ok("one"));
+    s.hands_over("alice", "other", Ok("two"));
+    let sent = s.done_with("bob", "counter", Outcome::inline());
+    assert!(!sent.contains(&"alice is told to close".to_string()), "{sent:?}");
+    let sent = s.done_with("bob", "other", Outcome::inline());
+    assert!(sent.contains(&"alice is told to close".to_string()), "{sent:?}");
 }
 
 #[test]

@@ -101,12 +101,13 @@ fn a_worker_in_reach_is_not_relayed_and_a_refusal_is_final() {
 }
 
 #[test]
-fn where_both_ways_fail_the_direct_ones_reason_is_told() {
+fn where_both_ways_fail_both_reasons_are_told() {
     let plane = plane(Store::default());
     let scheduler = scheduler_with_worker_at("tcp://127.0.0.1:1");
     let detour = detour_by(&scheduler);
     let failed = detour.connect("tcp://127.0.0.1:1", &token(), |_| Err(out_of_reach()));
-    assert!(failed.unwrap_err().to_string().contains("no route"));
+    let text = failed.unwrap_err().to_string();
+    assert!(text.contains("no route; by way of the scheduler: "), "{text}");
     // when: the scheduler has never heard of the worker
     let unknown = detour.connect(&plane.server.address(), &token(), |_| Err(out_of_reach()));
     assert!(unknown.unwrap_err().to_string().contains("no route"));
