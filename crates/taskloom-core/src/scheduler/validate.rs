@@ -36,6 +36,7 @@ impl Scheduler {
         }
         self.task_logs.validate()?;
         self.validate_clients()?;
+        self.validate_introductions()?;
         self.validate_coordination()?;
         self.validate_deposits()?;
         self.validate_holds()?;
@@ -310,6 +311,17 @@ impl Scheduler {
             return broken("it has a free thread and overlooks what it could run");
         }
         Ok(())
+    }
+
+    /// Nobody is remembered as introduced to a worker that is gone.
+    fn validate_introductions(&self) -> Result<(), String> {
+        let is_gone = |number: &&WorkerNo| self.workers.slot(**number).is_none();
+        let of_workers = self.workers.iter().flat_map(|worker| &worker.peers);
+        let of_clients = self.clients.values().flat_map(|client| &client.peers);
+        match of_workers.chain(of_clients).find(is_gone) {
+            Some(number) => Err(format!("introductions to {number:?}, which is gone, are kept")),
+            None => Ok(()),
+        }
     }
 
     fn validate_clients(&self) -> Result<(), String> {

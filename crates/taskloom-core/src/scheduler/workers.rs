@@ -368,8 +368,19 @@ impl Scheduler {
         let number = self.workers[slot].number;
         self.forget_absence(Party::Worker(number));
         self.forget_offers_of(number);
+        self.forget_introductions_to(number);
         self.workers.remove(slot);
         self.run_steps();
+    }
+
+    /// Numbers are never used again: nobody will be told of this worker.
+    fn forget_introductions_to(&mut self, number: WorkerNo) {
+        for slot in self.workers.slots().collect::<Vec<_>>() {
+            self.workers[slot].peers.remove(&number);
+        }
+        for client in self.clients.values_mut() {
+            client.peers.remove(&number);
+        }
     }
 
     pub(super) fn next_worker_deadline(&self) -> Option<Nanos> {

@@ -2,6 +2,7 @@
 
 use super::detour::Detour;
 use super::download::{Download, Offer, Partials};
+use super::idle::LOOKS;
 use super::memory::SharedMemory;
 use super::options::Options;
 use super::parcel::Abilities;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use taskloom_net::connect::Connected;
@@ -89,6 +90,8 @@ pub(super) struct Shared {
     partials: Partials,
     resumed_bytes: AtomicU64,
     detour: OnceLock<Detour>,
+    /// Whether a look for unused connections is to come.
+    pub(super) looks_for_idle: AtomicBool,
     /// `None` after [`DataClient::close`].
     peers: Mutex<Option<HashMap<String, Arc<Peer>>>>,
 }
@@ -112,6 +115,7 @@ impl DataClient {
                 partials: Partials::default(),
                 resumed_bytes: AtomicU64::new(0),
                 detour: OnceLock::new(),
+                looks_for_idle: AtomicBool::new(false),
                 peers: Mutex::new(Some(HashMap::new())),
             }),
         }
@@ -178,6 +182,12 @@ impl DataClient {
         self.ask(address, Pending::Put(put));
     }
 
+    /// Workers to which there is a connection, or will be soon.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.open_peers().len()
+    }
+
     /// Ends the connection to an address; what was asked there fails.
     pub fn forget(&self, address: &str) {
         let peer = self.shared.peers.lock().as_mut().and_then(|peers| peers.remove(address));
@@ -228,6 +238,7 @@ impl DataClient {
         let client = Arc::downgrade(&self.shared);
         let peer = Arc::new(Peer { address: address.into(), client, state: Mutex::default() });
         peers.insert(address.into(), peer.clone());
+        self.shared.watch_idle();
         connect_in_background(&self.shared, &peer);
         Some(peer)
     }
@@ -236,6 +247,23 @@ impl DataClient {
 impl Shared {
     pub(super) fn io(&self) -> &Arc<IoThread> {
         &self.io
+    }
+
+    pub(super) fn idle_time(&self) -> Option<Duration> {
+        self.options.idle_time
+    }
+
+    pub(super) fn open_peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.lock().iter().flat_map(|peers| peers.values()).cloned().collect()
+    }
+
+    /// Whether there are connections to look after. If not, the next one has to say so.
+    pub(super) fn has_peers_or_rests(&self) -> bool {
+        // Under the lock under which connections are added.
+        let peers = self.peers.lock();
+        let has_some = peers.as_ref().is_some_and(|peers| !peers.is_empty());
+        self.looks_for_idle.store(has_some, Ordering::Release);
+        has_some
     }
 
     /// Connects to a worker's data server. Blocks.
@@ -319,7 +347,7 @@ impl Shared {
         });
     }
 
-    fn remove(&self, peer: &Peer) {
+    pub(super) fn remove(&self, peer: &Peer) {
         let mut peers = self.peers.lock();
         if let Some(peers) = peers.as_mut()
             && peers.get(&peer.address).is_some_and(|known| std::ptr::eq(&raw const **known, peer))
@@ -372,7 +400,7 @@ fn open(client: &Arc<Shared>, peer: &Arc<Peer>) -> Result<(), ConnectError> {
 }
 
 /// One address.
-struct Peer {
+pub(super) struct Peer {
     address: String,
     client: Weak<Shared>,
     state: Mutex<PeerState>,
@@ -386,10 +414,13 @@ struct PeerState {
     /// In the order of their numbers, so that what was asked first is sent first.
     pending: BTreeMap<u64, Pending>,
     ended: bool,
+    /// Looks in a row that found it unused.
+    idle_looks: u32,
 }
 
 impl PeerState {
     fn ask(&mut self, mut pending: Pending) {
+        self.idle_looks = 0;
         self.last_request += 1;
         if let Some(channel) = &self.channel {
             pending.send(self.last_request, channel);
@@ -399,6 +430,28 @@ impl PeerState {
 }
 
 impl Peer {
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Closes the connection if looks enough have found it unused; says whether it did. A question
+    /// that comes at this moment is given back, and asked over a new connection.
+    pub(super) fn close_if_idle(&self, is_busy: bool) -> bool {
+        let mut state = self.state.lock();
+        let is_used = is_busy || state.channel.is_none() || !state.pending.is_empty();
+        state.idle_looks = if is_used { 0 } else { state.idle_looks + 1 };
+        if state.ended || state.idle_looks < LOOKS {
+            return false;
+        }
+        state.ended = true;
+        let channel = state.channel.take();
+        drop(state);
+        if let Some(channel) = channel {
+            channel.close("idle");
+        }
+        true
+    }
+
     /// Gives the question back when the connection has ended.
     fn ask(&self, pending: Pending) -> Option<Pending> {
         let mut state = self.state.lock();

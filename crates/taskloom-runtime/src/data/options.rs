@@ -1,13 +1,19 @@
 //! How this process wants values to travel, from its environment.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 use taskloom_net::{Address, log};
 use taskloom_proto::transfer::Range;
+
+/// After how many seconds an unused connection is closed.
+const IDLE_S: f64 = 300.0;
 
 /// See [`Options::get`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Options {
     pub shared_memory: bool,
+    /// Connections that are not used for so long are closed; `None`: never.
+    pub idle_time: Option<Duration>,
     compression: Compression,
     checksums: bool,
 }
@@ -24,6 +30,8 @@ impl Options {
     /// - `TASKLOOM_SHARED_MEMORY=0`: values are not put into shared memory, nor taken from there.
     /// - `TASKLOOM_COMPRESSION=auto|off|lz4|zstd`: what this process accepts when it fetches a
     ///   large value over a socket; `auto` is lz4 from other hosts.
+    /// - `TASKLOOM_IDLE_CONNECTION`: seconds after which a connection to a worker that nobody uses is
+    ///   closed; 300, and 0 for never.
     /// - `TASKLOOM_CHECKSUMS=1`: what is fetched over a socket in ranges is checked.
     pub fn get() -> Self {
         static OPTIONS: OnceLock<Options> = OnceLock::new();
@@ -55,7 +63,18 @@ impl Options {
                 Compression::BetweenHosts
             }
         };
+        let idle = variable("TASKLOOM_IDLE_CONNECTION").filter(|text| !text.is_empty());
+        let seconds = idle.as_deref().map_or(Ok(IDLE_S), str::parse::<f64>);
+        let idle_time = seconds.ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        if idle_time.is_none() {
+            let text = idle.unwrap_or_default();
+            complaint = Some(format!(
+                "TASKLOOM_IDLE_CONNECTION is '{text}': write seconds, 0 for never; {IDLE_S} is used"
+            ));
+        }
+        let idle_time = idle_time.unwrap_or(Duration::from_secs_f64(IDLE_S));
         let options = Self {
+            idle_time: Some(idle_time).filter(|time| !time.is_zero()),
             shared_memory: is_set("TASKLOOM_SHARED_MEMORY", true),
             compression,
             checksums: is_set("TASKLOOM_CHECKSUMS", false),
@@ -102,6 +121,19 @@ mod tests {
         assert_eq!(zstd.wishes("tcp://127.0.0.1:1"), Range::ZSTD);
         let (off, _) = read("TASKLOOM_COMPRESSION", "off");
         assert_eq!(off.wishes("tcp://192.0.2.1:1"), 0);
+    }
+
+    #[test]
+    fn unused_connections_are_closed_after_the_seconds_that_somebody_chose() {
+        let name = "TASKLOOM_IDLE_CONNECTION";
+        assert_eq!(read("", "").0.idle_time, Some(Duration::from_secs(300)));
+        assert_eq!(read(name, "1.5").0.idle_time, Some(Duration::from_millis(1500)));
+        assert_eq!(read(name, "0").0.idle_time, None);
+        for wrong in ["soon", "-1", "inf"] {
+            let (options, complaint) = read(name, wrong);
+            assert_eq!(options, read("", "").0);
+            assert!(complaint.unwrap().contains(wrong));
+        }
     }
 
     #[test]

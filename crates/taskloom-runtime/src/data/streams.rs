@@ -185,6 +185,11 @@ impl Streams {
         None
     }
 
+    /// Whether values are on their way.
+    pub fn is_busy(&self) -> bool {
+        self.state.lock().downloads.iter().any(|download| !download.is_over())
+    }
+
     fn close_when_idle(&self, begun: u64) {
         let (client, address) = (self.client.clone(), self.address.clone());
         let Some(io) = client.upgrade().map(|client| client.io().clone()) else { return };

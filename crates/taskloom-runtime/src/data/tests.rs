@@ -1,6 +1,7 @@
 //! A real server and client, over sockets.
 
 mod detour;
+mod idle;
 mod parting;
 mod ranges;
 

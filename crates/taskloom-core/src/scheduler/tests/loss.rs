@@ -246,3 +246,21 @@ fn the_queue_of_a_lost_worker_is_taken_over() {
     s.closes("alice");
     assert_sent(&s.done("bob", "z"), &["anna finds z at bob", "bob runs y with x from alice"]);
 }
+
+#[test]
+fn who_was_introduced_to_a_worker_that_is_gone_forgets_it() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit(
+        "anna",
+        [future("x").only_on(&["alice"]), future("y").needs(&["x"]).only_on(&["bob"])],
+    );
+    s.done("alice", "x");
+    let known = |s: &Script| {
+        let workers = s.scheduler.workers.iter().map(|worker| worker.peers.len()).sum::<usize>();
+        let clients = s.scheduler.clients.values().map(|client| client.peers.len()).sum::<usize>();
+        (workers, clients)
+    };
+    assert_eq!(known(&s), (1, 1));
+    s.worker_leaves("alice");
+    assert_eq!(known(&s), (0, 0));
+}
