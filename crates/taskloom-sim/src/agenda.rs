@@ -61,6 +61,8 @@ pub enum Happening {
         task: TaskId,
         worker: WorkerNo,
     },
+    /// A client sees, by its session, that the scheduler was started again.
+    ClientNotices(ClientId),
     /// What a client wanted to do later, by its number.
     ClientCalledBack(ClientId, u64),
     /// A step of the plan comes, by its number.
@@ -209,6 +211,13 @@ impl Agenda {
         let at = *last;
         self.put(at, happening);
         at
+    }
+
+    /// Takes off what will not happen.
+    pub fn forget(&mut self, is_meant: impl Fn(&Happening) -> bool) {
+        self.heap.retain(|Reverse(entry)| !is_meant(&entry.planned.happening));
+        let is_busy = |Reverse(entry): &&Reverse<Entry>| !entry.planned.happening.is_idle();
+        self.busy = self.heap.iter().filter(is_busy).count();
     }
 
     pub fn next_at(&self) -> Option<Nanos> {

@@ -43,9 +43,17 @@ pub struct SimFuture {
     pub desired: bool,
     /// It was made from a pickled future.
     pub unpickled: bool,
+    /// It needs an unpickled one, perhaps by way of others.
+    pub needs_unpickled: bool,
     /// Whether the scheduler knows its handle: not while a scatter waits for its plan.
     pub bound: bool,
     pub known: Known,
+    /// It was said to have ended once, however.
+    pub has_ended: bool,
+    /// Its own client has asked to cancel it.
+    pub is_cancelling: bool,
+    /// Its value was brought into a new session, where the same task may have failed meanwhile.
+    pub is_claimed: bool,
     /// Where its value was said to be.
     pub place: Option<(TaskId, WorkerNo)>,
     /// The task whose error it has.
@@ -66,6 +74,12 @@ pub struct Watched {
 
 pub struct SimClient {
     pub id: ClientId,
+    /// What the scheduler knows it as: another one in each session.
+    pub session: ClientId,
+    /// Sessions that began in the place of others.
+    pub sessions: u64,
+    /// The scheduler has ended its session, which it does not know yet.
+    pub is_given_up: bool,
     pub alive: bool,
     /// Collisions fail its submissions.
     pub strict: bool,
@@ -113,12 +127,15 @@ fn number_in(raw: &[u8]) -> u64 {
 }
 
 impl SimClient {
-    pub fn new(id: ClientId, strict: bool) -> Self {
+    pub fn new(id: ClientId, strict: bool, epoch: u64) -> Self {
         Self {
             id,
+            session: id,
+            sessions: 0,
+            is_given_up: false,
             alive: true,
             strict,
-            real: RealClient::new(strict),
+            real: RealClient::new(strict, epoch),
             last_watch: 0,
             futures: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -239,6 +256,8 @@ impl SimClient {
                         let what = format!("erred future {} was told ready", future.key);
                         return Err(Broken::new("I1", what));
                     }
+                    future.has_ended = true;
+                    future.is_claimed = false;
                     future.known = match ready.value {
                         Some(value) => Known::Value(number_in(&value)),
                         None => Known::There(ready.task, ready.worker),
@@ -256,17 +275,22 @@ impl SimClient {
             SchedulerToClient::Erred(erred) => {
                 for handle in erred.handles {
                     let Some(future) = self.open_future(handle, "erred")? else { continue };
-                    if matches!(future.known, Known::Value(_) | Known::There(..)) {
+                    let is_finished = matches!(future.known, Known::Value(_) | Known::There(..));
+                    if is_finished && !std::mem::take(&mut future.is_claimed) {
                         let what = format!("finished future {} was told erred", future.key);
                         return Err(Broken::new("I1", what));
                     }
+                    future.has_ended = true;
                     future.known = Known::Erred(erred.error.type_name.clone());
                     future.culprit.clone_from(&erred.error.origin);
                 }
             }
             SchedulerToClient::Cancelled(cancelled) => {
                 for handle in cancelled.handles {
-                    if let Some(future) = self.futures.get_mut(&handle).filter(|it| !it.gone) {
+                    let future = self.futures.get_mut(&handle).filter(|it| !it.gone);
+                    if let Some(future) = future
+                        && !matches!(future.known, Known::Cancelled(_))
+                    {
                         future.known = Known::Cancelled(cancelled.reason.clone());
                     }
                 }
@@ -275,6 +299,7 @@ impl SimClient {
                 for handle in list.handles {
                     if let Some(future) = self.open_future(handle, "pending")? {
                         future.known = Known::Pending;
+                        future.is_claimed = false;
                     }
                 }
             }
@@ -331,7 +356,9 @@ impl SimClient {
             let what = format!("client {} was told {what} of unknown handle {handle}", self.id);
             return Err(Broken::new("I12", what));
         };
-        if matches!(future.known, Known::Cancelled(_)) {
+        // What was released is submitted again with the rest of its submission, for a moment.
+        let is_again = future.gone && self.sessions > 0;
+        if matches!(future.known, Known::Cancelled(_)) && !is_again {
             let what = format!("cancelled future {} was told {what}", future.key);
             return Err(Broken::new("I16", what));
         }
@@ -351,8 +378,12 @@ impl SimFuture {
             may_lose_actor: false,
             desired: false,
             unpickled: false,
+            needs_unpickled: false,
             bound: true,
             known: Known::Pending,
+            has_ended: false,
+            is_claimed: false,
+            is_cancelling: false,
             place: None,
             culprit: None,
             released: false,
@@ -371,7 +402,23 @@ impl SimFuture {
     pub fn anew(&self) -> Self {
         let known = Known::Pending;
         let (place, released, gone, bound) = (None, false, false, true);
-        Self { known, place, released, gone, bound, ..self.clone() }
+        let (has_ended, is_claimed, is_cancelling) = (false, false, false);
+        Self {
+            known,
+            has_ended,
+            is_claimed,
+            is_cancelling,
+            place,
+            released,
+            gone,
+            bound,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is a value that was scattered.
+    pub fn is_data(&self) -> bool {
+        self.key.as_bytes().starts_with(b"sdata-")
     }
 
     /// Whether the client's view is what it should be.

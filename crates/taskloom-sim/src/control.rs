@@ -1,10 +1,10 @@
 //! Events, plugins and logs in a simulated cluster: what operators and tasks do beside the work.
 
-use crate::client::SimClient;
 use crate::world::World;
-use taskloom_proto::client::{ClientToScheduler, Question};
+use bytes::Bytes;
+use taskloom_proto::client::Question;
 use taskloom_proto::control::{
-    ControlQuestion, EndSetup, LogEvent, LogRecord, Rebalance, Replicate, Setup, TaskLog,
+    ControlQuestion, EndSetup, LogRecord, Rebalance, Replicate, Setup, TaskLog,
 };
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{Attempt, ClientId, Key, TaskId, WorkerNo};
@@ -13,16 +13,15 @@ impl World {
     /// Something that needs no answer; then a question about control.
     pub fn control_something(&mut self, client: ClientId) -> Question {
         let topic = ["all", "news", "transitions"][self.rng.below(3) as usize].to_string();
-        let message = match self.rng.below(3) {
-            0 => ClientToScheduler::Subscribe(vec![topic.clone()]),
-            1 => ClientToScheduler::Unsubscribe(vec![topic.clone()]),
-            _ => {
-                let event = LogEvent { topics: vec![topic.clone()], ..LogEvent::default() };
-                ClientToScheduler::LogEvent(event)
+        let choice = self.rng.below(3);
+        if let Some(record) = self.client(client) {
+            let (real, topics) = (&record.real.client, vec![topic.clone()]);
+            match choice {
+                0 => real.subscribe(topics),
+                1 => real.unsubscribe(topics),
+                _ => real.log_event(topics, Bytes::new()),
             }
-        };
-        if self.client(client).is_some_and(|record: &mut SimClient| record.alive) {
-            self.from_client(client, message);
+            self.carry(client);
         }
         let name = format!("setup-{}", self.rng.below(3));
         let keys = vec![self.some_key(), self.some_key(), Key::from_text("data-0")];

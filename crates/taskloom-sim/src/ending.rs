@@ -162,17 +162,23 @@ impl World {
         self.live()?;
         self.check_nothing_is_left()?;
         self.check_watches_are_over()?;
-        let counters = self.scheduler.counters();
-        self.report.stale_messages = counters.stale_messages;
-        self.report.results_adopted = counters.results_adopted;
-        self.report.recomputed = counters.recomputed;
-        self.report.stolen = counters.stolen;
-        self.report.retracted = counters.retracted;
-        self.report.run_ahead = counters.run_ahead;
-        self.report.collisions = counters.collisions;
-        self.report.processes_replaced = counters.processes_replaced;
-        self.report.spared_copies = counters.spared_copies;
+        self.note_counters();
         Ok(())
+    }
+
+    /// This run of the scheduler is over: what it has counted.
+    pub fn note_counters(&mut self) {
+        let counters = self.scheduler.counters();
+        let report = &mut self.report;
+        report.stale_messages += counters.stale_messages;
+        report.results_adopted += counters.results_adopted;
+        report.recomputed += counters.recomputed;
+        report.stolen += counters.stolen;
+        report.retracted += counters.retracted;
+        report.run_ahead += counters.run_ahead;
+        report.collisions += counters.collisions;
+        report.processes_replaced += counters.processes_replaced;
+        report.spared_copies += counters.spared_copies;
     }
 
     fn check_clients(&mut self) -> Checked {
@@ -192,6 +198,14 @@ impl World {
 
     /// Every future ended, as it should or with an excuse.
     fn check_future(&mut self, client: ClientId, future: &SimFuture) -> Checked {
+        let is_gone = match &future.known {
+            Known::Cancelled(reason) => reason == "lost",
+            Known::Erred(kind) => kind == "CancelledError",
+            _ => false,
+        };
+        if is_gone && self.may_have_gone(client, future) {
+            return Ok(());
+        }
         let is_data_lost = future.desired || self.may_have_lost_data();
         let is_excused = match &future.known {
             Known::Erred(kind) if kind == "KilledWorker" => {
@@ -203,9 +217,11 @@ impl World {
             // What all have released, and what went with its worker.
             Known::Cancelled(reason) if reason == "lost" => {
                 // It may have been pickled when its task was gone already, or for too long.
-                let is_pickle_over =
-                    self.report.restarts > 0 || self.report.clock_jumps > 0 || future.cancel_asked;
-                (future.needs_data && is_data_lost) || (future.unpickled && is_pickle_over)
+                let is_pickle_over = self.report.restarts + self.report.client_sessions > 0
+                    || self.report.clock_jumps > 0
+                    || future.cancel_asked;
+                let was_pickled = future.unpickled || future.needs_unpickled;
+                (future.needs_data && is_data_lost) || (was_pickled && is_pickle_over)
             }
             Known::Erred(kind) if kind == "ActorLostError" => {
                 future.may_lose_actor
@@ -233,11 +249,13 @@ impl World {
 
     /// Whether results, or data that cannot be made again, may be gone for good.
     fn may_have_lost_data(&self) -> bool {
-        let Report { restarts, network_faults, clock_jumps, worker_pauses, .. } = self.report;
-        let is_disturbed = restarts + network_faults + clock_jumps + worker_pauses > 0;
+        let Report { restarts, scheduler_restarts, network_faults, .. } = self.report;
+        let Report { clock_jumps, worker_pauses, processes_replaced, .. } = self.report;
+        let is_disturbed =
+            restarts + network_faults + clock_jumps + worker_pauses > 0 || scheduler_restarts > 0;
         // Many broken transfers in a row look as if the data were gone.
         let is_cut = self.cut_percent > 10 || (self.cut_percent > 0 && self.ledger.retirements > 0);
-        let is_replaced = self.scheduler.counters().processes_replaced > 0;
+        let is_replaced = processes_replaced + self.scheduler.counters().processes_replaced > 0;
         let is_unreadable = self.report.disk_losses > 0;
         is_disturbed || is_cut || is_replaced || is_unreadable || self.ledger.may_have_lost_data()
     }
@@ -367,7 +385,8 @@ impl World {
         let request = Request { id: 0, question };
         let message = ClientToScheduler::Request(request);
         let now = self.scheduler_now();
-        self.scheduler.handle(now, Event::ClientMessage { client, message });
+        let session = self.clients.get(&client).map_or(client, |record| record.session);
+        self.scheduler.handle(now, Event::ClientMessage { client: session, message });
         let mut value = Value::Null;
         for action in self.scheduler.poll(now) {
             if let Action::ToClient(_, SchedulerToClient::Reply(reply)) = action {

@@ -14,6 +14,8 @@
 //! - `plan`, `workload`: what a seed has in store; `shrink`: less of it that still fails.
 //! - `world`, `agenda`: time and what happens; `network`: links, clocks and stopped processes;
 //!   `memory`: processes that grow, and disks.
+//! - `lines`, `sessions`: connections that break, and sessions that begin anew; `restarts`: of the
+//!   scheduler.
 //! - `processes`, `worker`, `people`, `sharing`, `control`: who is there; `real`: the real client,
 //!   `client`: what must be so of it.
 //! - `ending`, `ledger`, `broken`: what must hold; `many`: many seeds on all cores.
@@ -25,6 +27,7 @@ mod client;
 mod control;
 mod ending;
 mod ledger;
+mod lines;
 mod many;
 mod memory;
 mod network;
@@ -32,6 +35,8 @@ mod people;
 mod plan;
 mod processes;
 mod real;
+mod report;
+mod restarts;
 mod rng;
 mod sessions;
 mod sharing;

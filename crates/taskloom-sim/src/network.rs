@@ -9,7 +9,7 @@ use crate::worker::FROZEN;
 use crate::world::{TTL_NS, World};
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::Event;
-use taskloom_types::{Nanos, WorkerNo};
+use taskloom_types::{ClientId, Nanos, WorkerNo};
 
 /// After so long without an answer, whoever waits for data gives up. In us.
 const DATA_TIMEOUT_US: u64 = 30_000;
@@ -23,6 +23,8 @@ pub struct Network {
     parted: BTreeMap<(WorkerNo, WorkerNo), Nanos>,
     /// Reset, and the worker does not know yet.
     broken: BTreeSet<WorkerNo>,
+    /// Sessions of clients that have no connection until then.
+    away: BTreeMap<ClientId, Nanos>,
 }
 
 impl Network {
@@ -33,6 +35,10 @@ impl Network {
                 Event::WorkerMessage { worker, .. } | Event::WorkerLeft { worker },
             ) => self.from_worker.get(worker),
             Happening::ToWorker(worker, _) => self.to_worker.get(worker),
+            Happening::ToScheduler(
+                Event::ClientMessage { client, .. } | Event::ClientLeft { client },
+            )
+            | Happening::ToClient(client, _) => self.away.get(client),
             _ => None,
         };
         until.copied().unwrap_or_default()
@@ -63,10 +69,19 @@ impl Network {
         self.to_worker.get(&worker).copied().unwrap_or_default()
     }
 
-    /// All links work again.
+    /// The session has no connection until then.
+    pub fn take_away(&mut self, session: ClientId, until: Nanos) {
+        self.away.insert(session, until);
+    }
+
+    pub fn is_away(&self, now: Nanos, session: ClientId) -> bool {
+        self.away.get(&session).is_some_and(|until| *until > now)
+    }
+
+    /// All links work again. Who is away comes back when that was to be.
     pub fn heal(&mut self) {
-        let broken = std::mem::take(&mut self.broken);
-        *self = Self { broken, ..Self::default() };
+        let (broken, away) = (std::mem::take(&mut self.broken), std::mem::take(&mut self.away));
+        *self = Self { broken, away, ..Self::default() };
     }
 }
 

@@ -165,6 +165,7 @@ impl World {
                 future.needs_data |= input.needs_data;
                 future.may_lose_actor |= input.is_actor || input.may_lose_actor;
                 future.desired |= input.desired;
+                future.needs_unpickled |= input.unpickled || input.needs_unpickled;
                 self.dependents.entry(input.key.clone()).or_default().insert(key.clone());
             }
             future.note_actor(node.call.behaviour);
@@ -422,6 +423,10 @@ impl World {
             self.forced.extend(touched);
         }
         if let Some(record) = self.client(client) {
+            for handle in &handles {
+                let future = record.futures.get_mut(handle);
+                future.into_iter().for_each(|future| future.is_cancelling = true);
+            }
             let held = record.real.all_held(&handles);
             record.real.client.cancel(&held, force, "", "");
         }
@@ -436,6 +441,7 @@ impl World {
         for handle in &handles {
             if let Some(future) = record.futures.get_mut(handle)
                 && matches!(future.known, Known::Erred(_))
+                && !future.is_cancelling
             {
                 future.known = Known::Pending;
             }
@@ -516,11 +522,11 @@ impl World {
     }
 
     fn client_vanishes(&mut self, client: ClientId) {
-        if let Some(record) = self.clients.get_mut(&client) {
-            record.alive = false;
-        }
-        let left = Event::ClientLeft { client };
-        self.send((0, client.0.into()), Happening::ToScheduler(left));
+        let Some(record) = self.clients.get_mut(&client) else { return };
+        record.alive = false;
+        let session = record.session;
+        let left = Event::ClientLeft { client: session };
+        self.send((0, session.0.into()), Happening::ToScheduler(left));
     }
 }
 

@@ -77,6 +77,10 @@ pub enum Misfortune {
 pub enum What {
     WorkerStarts(u64),
     Client(ClientId, Deed),
+    /// The connection of a client breaks, for so many ms.
+    Line(ClientId, u64),
+    /// The scheduler is killed and started again.
+    SchedulerRestarts,
     /// A worker by name.
     Worker(u64, Misfortune),
 }
@@ -105,6 +109,28 @@ pub struct Stage {
     pub heartbeats: bool,
     /// Whether workers have little memory.
     pub is_memory_short: bool,
+    pub sessions: SessionTrouble,
+}
+
+/// What breaks between clients and the scheduler, and the scheduler itself.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionTrouble {
+    /// Connections of clients break, and come back within the grace time.
+    pub breaks: bool,
+    /// … or after it.
+    pub outlasts_grace: bool,
+    /// The scheduler is killed and started again.
+    pub restarts: bool,
+}
+
+impl SessionTrouble {
+    /// Has its own chance, as other troubles have theirs: a seed's plan stays what it was.
+    pub fn random(seed: u64, is_calm: bool, restarts: bool) -> Self {
+        let mut rng = Rng::new(seed ^ 0x005e_5510);
+        let breaks = rng.chance(25);
+        let outlasts_grace = breaks && !is_calm && rng.chance(75);
+        Self { breaks, outlasts_grace, restarts: restarts && !is_calm && rng.chance(12) }
+    }
 }
 
 /// Which steps of a plan are played, and which tasks of its graphs are left out.
@@ -171,8 +197,13 @@ impl Plan {
         }
         for number in 1..=stage.clients {
             let client = ClientId(number as u32);
+            // What is done in a new session has to come after the old one.
+            let SessionTrouble { outlasts_grace, restarts, .. } = stage.sessions;
+            let within_us = if outlasts_grace || restarts { 180_000 } else { 60_000 };
             for _ in 0..stage.graphs * 2 {
-                plan.add(stage, 60_000, |rng, step| What::Client(client, deed(rng, stage, step)));
+                plan.add(stage, within_us, |rng, step| {
+                    What::Client(client, deed(rng, stage, step))
+                });
             }
         }
         plan.add_misfortunes(stage);
@@ -226,10 +257,30 @@ impl Plan {
                 self.swizzle(stage, &mut rng);
             }
         }
+        self.add_breaks(stage);
         if stage.is_memory_short {
             for _ in 0..stage.names * rng.below(12) {
                 self.add_misfortune(stage, |rng| Misfortune::Measures(rng.below(50_000)));
             }
+        }
+    }
+
+    fn add_breaks(&mut self, stage: &Stage) {
+        let SessionTrouble { breaks, outlasts_grace, restarts } = stage.sessions;
+        if restarts {
+            for _ in 0..Rng::new(stage.seed ^ 0x5c4e_d01e).between(1, 2) {
+                self.add(stage, 150_000, |_, _| What::SchedulerRestarts);
+            }
+        }
+        if !breaks {
+            return;
+        }
+        for _ in 0..3 * stage.clients {
+            self.add(stage, 80_000, |rng, _| {
+                let client = ClientId(rng.between(1, stage.clients) as u32);
+                let most_ms = if outlasts_grace && rng.chance(60) { 200 } else { 40 };
+                What::Line(client, rng.between(1, most_ms))
+            });
         }
     }
 
@@ -346,6 +397,8 @@ impl fmt::Display for Step {
             What::WorkerStarts(name) => write!(f, "worker-{name} starts"),
             What::Worker(_, fault @ Misfortune::SchedulerPauses(_))
             | What::Worker(_, fault @ Misfortune::SchedulerClockJumps(_)) => write!(f, "{fault:?}"),
+            What::SchedulerRestarts => write!(f, "the scheduler is killed and started again"),
+            What::Line(client, ms) => write!(f, "client {client}: no connection for {ms} ms"),
             What::Worker(name, fault) => write!(f, "worker-{name}: {fault:?}"),
             What::Client(client, Deed::Submit { nodes, outside }) => {
                 let older = if *outside { ", the first of which uses an older future" } else { "" };

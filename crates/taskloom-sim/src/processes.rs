@@ -4,7 +4,7 @@ use crate::agenda::Happening;
 use crate::broken::{Broken, Checked};
 use crate::worker::{Effect, INLINE_BYTES, SimWorker, Thread};
 use crate::workload::Behaviour;
-use crate::world::{SUPERVISOR, TTL_NS, World};
+use crate::world::{TTL_NS, World};
 use bytes::Bytes;
 use taskloom_core::scheduler::Event;
 use taskloom_core::worker::{FetchOutcome, Interrupt};
@@ -44,7 +44,7 @@ impl World {
         let number = WorkerNo(self.last_number);
         let nthreads = self.rng.between(1, 3) as usize;
         let memory = self.memory.limits.unwrap_or_default();
-        let worker = SimWorker::new(
+        let mut worker = SimWorker::new(
             number,
             name,
             nthreads,
@@ -52,6 +52,7 @@ impl World {
             #[cfg(feature = "planted")]
             self.settings.planted,
         );
+        worker.epoch = self.scheduler.epoch();
         let register = self.registration(&worker);
         self.workers.insert(number, worker);
         self.from_worker(number, WorkerToScheduler::Register(register));
@@ -185,7 +186,7 @@ impl World {
                 restarting: true,
             };
             let message = SupervisorToScheduler::WorkerExited(exited);
-            let event = Event::SupervisorMessage { supervisor: SUPERVISOR, message };
+            let event = Event::SupervisorMessage { supervisor: self.supervisor, message };
             let delay = self.rng.below(5_000);
             self.agenda.after_us(delay, Happening::ToScheduler(event));
         }

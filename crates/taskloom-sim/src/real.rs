@@ -1,6 +1,7 @@
 //! The real client, driven by hand: what it says is taken from a link in memory, what it does later
 //! is called back by the agenda. No thread and no socket of its own has a part in it.
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -8,13 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use taskloom_proto::client::{Answer, ClientToScheduler, Question, SchedulerToClient};
 use taskloom_proto::coordination::Coordination;
+use taskloom_proto::frame::write_frame;
 use taskloom_proto::handshake::Token;
 use taskloom_runtime::client::{
     Client, ClientConfig, Entry, Held, Outcome, PendingAnswer, Scatter, ScatterItem, Timers,
 };
 use taskloom_runtime::data::DataClient;
 use taskloom_runtime::io::IoThread;
-use taskloom_runtime::link::{Link, Sink};
+use taskloom_runtime::link::{Link, NewSession, Sink};
 use taskloom_types::Handle;
 
 type Callback = Box<dyn FnOnce() + Send>;
@@ -26,6 +28,13 @@ struct Outbox(Mutex<Vec<ClientToScheduler>>);
 impl Link<ClientToScheduler> for Outbox {
     fn send(&self, message: ClientToScheduler) {
         self.0.lock().push(message);
+    }
+    /// Encoded as over a socket: that is what the client keeps of its submissions.
+    fn send_kept(&self, message: ClientToScheduler) -> Option<Bytes> {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, message.kind(), 0, |out| message.write_body(out));
+        self.send(message);
+        Some(frame.into())
     }
     fn flush(&self) {}
     fn close(&self) {}
@@ -62,7 +71,7 @@ pub struct RealClient {
 impl RealClient {
     /// # Panics
     /// The process may start no thread.
-    pub fn new(strict: bool) -> Self {
+    pub fn new(strict: bool, epoch: u64) -> Self {
         let (outbox, later) = (Arc::new(Outbox::default()), Arc::new(Later::default()));
         let token = Token::new("simulated");
         let config = ClientConfig {
@@ -74,7 +83,7 @@ impl RealClient {
         };
         let data = idle_data_client().expect("the simulator needs one thread more");
         let (client, inbox) =
-            Client::join_over(&config, later.clone(), data, outbox.clone(), FIRST_EPOCH);
+            Client::join_over(&config, later.clone(), data, outbox.clone(), epoch);
         Self {
             client,
             inbox,
@@ -112,6 +121,16 @@ impl RealClient {
 
     pub fn deliver(&self, message: SchedulerToClient) {
         self.inbox.deliver(&mut vec![message]);
+    }
+
+    /// The session with the scheduler is over, and another one begins. Returns whether the client
+    /// goes on: then it has introduced itself.
+    pub fn begin_session(&self, epoch: u64, is_same_run: bool) -> bool {
+        let reason = if is_same_run { "it was away for too long" } else { "it was started again" };
+        // What was not sent belongs to the old session.
+        let restart = || self.outbox.0.lock().clear();
+        let session = NewSession { epoch, is_same_run, reason, restart: &restart };
+        self.inbox.on_new_session(&session)
     }
 
     pub fn keep(&mut self, held: Held) {
@@ -180,8 +199,6 @@ impl RealClient {
         self.answers.remove(&request)?.take()
     }
 }
-
-const FIRST_EPOCH: u64 = 1;
 
 /// Values are fetched by the simulated network: nobody asks this one for anything.
 fn idle_data_client() -> io::Result<DataClient> {

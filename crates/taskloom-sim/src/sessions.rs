@@ -52,7 +52,7 @@ impl World {
         worker.begin_session(new).map_err(|what| Broken::new("I12", what))?;
         let effects = worker.effects();
         let mut register = self.registration(&worker);
-        register.returns_from = self.scheduler.epoch();
+        register.returns_from = std::mem::replace(&mut worker.epoch, self.scheduler.epoch());
         self.workers.insert(new, worker);
         self.report.rejoined += 1;
         self.from_worker(new, WorkerToScheduler::Register(register));

@@ -46,6 +46,24 @@ pub struct Sharing {
     /// Items that were given and are neither taken nor given back.
     unsettled: BTreeSet<u64>,
     opened: BTreeSet<u64>,
+    /// Items that were taken in this session: the word of it may not have arrived when that ends.
+    taken: BTreeSet<u64>,
+}
+
+impl Sharing {
+    /// The session is over: nothing is held any more. Returns items that may come back.
+    pub fn lose(&mut self) -> BTreeSet<u64> {
+        self.granted.clear();
+        self.unsettled.clear();
+        self.opened.clear();
+        std::mem::take(&mut self.taken)
+    }
+
+    /// Returns the requests that nobody answers any more.
+    pub fn end_asked(&mut self) -> Vec<u64> {
+        self.given_up.clear();
+        std::mem::take(&mut self.asked).into_keys().collect()
+    }
 }
 
 /// What the world knows of shared values.
@@ -58,6 +76,26 @@ pub struct Shared {
     put: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     taken: BTreeSet<u64>,
+    /// Items of which the queue may not know that they were taken.
+    doubtful: BTreeSet<u64>,
+}
+
+impl Shared {
+    /// The word that these were taken may be lost.
+    pub fn doubt(&mut self, items: BTreeSet<u64>) {
+        self.doubtful.extend(items);
+    }
+
+    /// All objects are gone, with what is in them.
+    pub fn lose_all(&mut self) {
+        self.put.clear();
+    }
+
+    /// Takes an item; false if it must not be there.
+    fn take(&mut self, item: u64) -> bool {
+        let is_new = self.taken.insert(item) || self.doubtful.remove(&item);
+        is_new && !self.refused.contains(&item)
+    }
 }
 
 fn name(kind: &str, number: u64) -> Key {
@@ -249,9 +287,12 @@ impl World {
                     return Ok(());
                 }
                 for (item, keys) in given_items(&answer.value) {
-                    if self.shared.refused.contains(&item) || !self.shared.taken.insert(item) {
+                    if !self.shared.take(item) {
                         let what = format!("item {item} was refused, or is taken twice");
                         return Err(Broken::new("I3", what));
+                    }
+                    if let Some(record) = self.client(client) {
+                        record.sharing.taken.insert(item);
                     }
                     self.desire_shared(client, &keys)?;
                 }
@@ -321,7 +362,8 @@ impl World {
             }
         }
         self.live()?;
-        self.clients.insert(JANITOR, SimClient::new(JANITOR, false));
+        let epoch = self.scheduler.epoch();
+        self.clients.insert(JANITOR, SimClient::new(JANITOR, false, epoch));
         self.carry(JANITOR);
         for number in 0..NAMES {
             let delete = Coordination::DeleteVariable(name("variable", number));

@@ -31,6 +31,8 @@ pub struct Thread {
 #[derive(Debug)]
 pub struct SimWorker {
     pub number: WorkerNo,
+    /// Which run of the scheduler it has a session with.
+    pub epoch: u64,
     pub name: u64,
     pub pid: u32,
     pub nthreads: usize,
@@ -104,6 +106,7 @@ impl SimWorker {
     ) -> Self {
         Self {
             number,
+            epoch: 0,
             name,
             pid: number.0,
             nthreads,

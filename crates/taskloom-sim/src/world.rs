@@ -6,13 +6,15 @@ use crate::client::{SimClient, SimFuture};
 use crate::ledger::Ledger;
 use crate::memory::MemoryTrouble;
 use crate::network::Network;
-use crate::plan::{Part, Plan, Stage, What};
+use crate::plan::{Part, Plan, SessionTrouble, Stage, What};
+pub use crate::report::Report;
+use crate::restarts::FirstNumbers;
 use crate::rng::{Rng, mix};
 use crate::sharing::Shared;
 use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
-use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Scheduler};
+use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Party, Scheduler};
 use taskloom_proto::client::{ClientToScheduler, Ticket};
 use taskloom_proto::supervisor::{RegisterSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::WorkerToScheduler;
@@ -36,6 +38,8 @@ pub struct Settings {
     pub validate_every: u64,
     /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
     pub max_events: u64,
+    /// Whether the scheduler is killed and started again in some runs.
+    pub restarts: bool,
     /// Whether every event is printed.
     pub trace: bool,
     /// Whether the trace's hash covers all that is in the messages.
@@ -52,6 +56,7 @@ impl Default for Settings {
             tasks: None,
             validate_every: 1,
             max_events: 100_000,
+            restarts: false,
             trace: false,
             hash_messages: false,
             #[cfg(feature = "planted")]
@@ -75,85 +80,12 @@ impl Settings {
 
     /// As options of the command that replays a run.
     fn options(&self) -> &'static str {
-        if self.tasks.is_some() { " --large" } else { "" }
-    }
-}
-
-/// What a run did, when all was well.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Report {
-    pub events: u64,
-    pub futures: u64,
-    pub worker_deaths: u64,
-    pub worker_pauses: u64,
-    /// Connections that broke and came back, and workers that came back after they were given up.
-    pub breaks: u64,
-    pub rejoined: u64,
-    pub results_adopted: u64,
-    pub restarts: u64,
-    pub scattered: u64,
-    pub requests: u64,
-    /// Requests for locks, queues and other shared objects.
-    pub shared: u64,
-    pub stale_messages: u64,
-    pub recomputed: u64,
-    pub stolen: u64,
-    pub retracted: u64,
-    pub run_ahead: u64,
-    pub collisions: u64,
-    pub unpickled: u64,
-    pub interrupted: u64,
-    pub processes_replaced: u64,
-    /// Links that broke, stalled, slowed down or were cut between two workers.
-    pub network_faults: u64,
-    pub clock_jumps: u64,
-    /// Workers that stopped and did not go on before they were given up.
-    pub frozen: u64,
-    /// Values that went to disk, that came back, and that did not.
-    pub spilled: u64,
-    pub unspilled: u64,
-    pub disk_losses: u64,
-    /// Workers that paused for lack of memory.
-    pub memory_pauses: u64,
-    /// Copies that were dropped instead of going to disk.
-    pub spared_copies: u64,
-    /// Hash of all that happened: equal seeds give equal traces.
-    pub trace: u64,
-}
-
-impl Report {
-    /// Adds another run's numbers.
-    pub fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.futures += other.futures;
-        self.worker_deaths += other.worker_deaths;
-        self.worker_pauses += other.worker_pauses;
-        self.breaks += other.breaks;
-        self.rejoined += other.rejoined;
-        self.results_adopted += other.results_adopted;
-        self.restarts += other.restarts;
-        self.scattered += other.scattered;
-        self.requests += other.requests;
-        self.shared += other.shared;
-        self.stale_messages += other.stale_messages;
-        self.recomputed += other.recomputed;
-        self.stolen += other.stolen;
-        self.retracted += other.retracted;
-        self.run_ahead += other.run_ahead;
-        self.collisions += other.collisions;
-        self.unpickled += other.unpickled;
-        self.interrupted += other.interrupted;
-        self.processes_replaced += other.processes_replaced;
-        self.network_faults += other.network_faults;
-        self.clock_jumps += other.clock_jumps;
-        self.frozen += other.frozen;
-        self.spilled += other.spilled;
-        self.unspilled += other.unspilled;
-        self.disk_losses += other.disk_losses;
-        self.memory_pauses += other.memory_pauses;
-        self.spared_copies += other.spared_copies;
-        // In any order.
-        self.trace = self.trace.wrapping_add(other.trace);
+        match (self.tasks.is_some(), self.restarts) {
+            (false, false) => "",
+            (true, false) => " --large",
+            (false, true) => " --restarts",
+            (true, true) => " --large --restarts",
+        }
     }
 }
 
@@ -210,10 +142,15 @@ pub(crate) struct World {
     pub rng: Rng,
     pub agenda: Agenda,
     pub scheduler: Scheduler,
+    pub config: Config,
+    pub first_numbers: FirstNumbers,
+    pub supervisor: ConnId,
     pub workers: BTreeMap<WorkerNo, SimWorker>,
     pub clients: BTreeMap<ClientId, SimClient>,
     pub names: u64,
     pub last_number: u32,
+    /// Sessions of clients have numbers up to this one.
+    pub last_session: u32,
     pub supervised: bool,
     /// Whether workers report regularly, and count as dead when they do not.
     pub heartbeats: bool,
@@ -240,6 +177,8 @@ pub(crate) struct World {
     pub dependents: BTreeMap<Key, BTreeSet<Key>>,
     /// Keys that some client cancelled for everybody, and those that need them.
     pub forced: BTreeSet<Key>,
+    /// Keys whose results may have gone with the session of a client.
+    pub doubtful: BTreeSet<Key>,
     /// Pickled futures: whoever reads one gets a future of its own.
     pub pickles: Vec<(Ticket, SimFuture)>,
     /// Workers that were retired and stay where they are.
@@ -252,7 +191,6 @@ pub(crate) struct World {
     pub report: Report,
 }
 
-pub(crate) const SUPERVISOR: ConnId = ConnId(1);
 /// A worker's time to live, where heartbeats are on.
 pub(crate) const TTL_NS: u64 = 100 * Nanos::MILLISECOND;
 
@@ -320,17 +258,22 @@ impl World {
             kills: may_die,
             heartbeats,
             is_memory_short: memory.limits.is_some(),
+            sessions: SessionTrouble::random(seed, trouble.calm, settings.restarts),
         };
         let mut world = Self {
             settings,
             plan: Plan::new(&stage).part(part),
             agenda: Agenda::new(Nanos(Nanos::SECOND)),
             ledger: Ledger::new(&config, trouble),
-            scheduler: Scheduler::new(config, seed),
+            scheduler: Scheduler::new(config.clone(), mix(seed)),
+            config,
+            first_numbers: FirstNumbers::default(),
+            supervisor: ConnId(1),
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
             names,
             last_number: 0,
+            last_session: stage.clients as u32,
             supervised: rng.chance(60),
             heartbeats,
             faults: true,
@@ -348,6 +291,7 @@ impl World {
             planted: BTreeMap::new(),
             dependents: BTreeMap::new(),
             forced: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             pickles: Vec::new(),
             retired: BTreeSet::new(),
             poll_pending: false,
@@ -364,13 +308,13 @@ impl World {
     fn cast(&mut self, clients: u64, part: &Part) {
         if self.supervised {
             let message = SupervisorToScheduler::Register(RegisterSupervisor::default());
-            let event = Event::SupervisorMessage { supervisor: SUPERVISOR, message };
+            let event = Event::SupervisorMessage { supervisor: self.supervisor, message };
             self.agenda.after_us(0, Happening::ToScheduler(event));
         }
         for number in 1..=clients {
             let client = ClientId(number as u32);
             let strict = self.rng.chance(25);
-            let record = SimClient::new(client, strict);
+            let record = SimClient::new(client, strict, self.scheduler.epoch());
             #[cfg(feature = "planted")]
             if let Some(fault) = self.settings.planted {
                 record.real.client.plant(fault);
@@ -392,6 +336,8 @@ impl World {
         match step.what.clone() {
             What::WorkerStarts(name) => self.start_worker(name),
             What::Client(client, deed) => return self.client_does(client, number, &deed),
+            What::SchedulerRestarts => self.restart_scheduler(),
+            What::Line(client, ms) => self.break_line(client, ms),
             What::Worker(name, misfortune) => self.befall(name, misfortune),
         }
         Ok(())
@@ -432,8 +378,9 @@ impl World {
     }
 
     pub fn from_client(&mut self, client: ClientId, message: ClientToScheduler) {
-        let event = Event::ClientMessage { client, message };
-        self.send((0, client.0.into()), Happening::ToScheduler(event));
+        let Some(session) = self.clients.get(&client).map(|record| record.session) else { return };
+        let event = Event::ClientMessage { client: session, message };
+        self.send((0, session.0.into()), Happening::ToScheduler(event));
     }
 
     /// A worker says something, after all that it has gathered.
@@ -579,7 +526,11 @@ impl World {
         match happening {
             Happening::ToScheduler(event) => self.to_scheduler(event),
             Happening::ToWorker(number, message) => self.to_worker(number, message),
-            Happening::ToClient(client, message) => self.to_client(client, message),
+            Happening::ToClient(session, message) => match self.listener(session) {
+                Some(client) => self.to_client(client, message),
+                None => Ok(()),
+            },
+            Happening::ClientNotices(session) => self.client_notices(session),
             Happening::ToSupervisor(message) => {
                 self.supervisor_acts(message);
                 Ok(())
@@ -636,6 +587,14 @@ impl World {
     }
 
     fn to_scheduler(&mut self, event: Event) -> Checked {
+        if let Event::Back(Party::Client(session)) = event
+            && self.return_anew(session)?
+        {
+            return Ok(());
+        }
+        if self.is_of_another_run(&event) || self.is_of_the_past(&event) {
+            return Ok(());
+        }
         self.ledger.on_event(&event, &self.scheduler);
         let now = self.scheduler_now();
         let is_heartbeat = Happening::is_heartbeat(&event);
@@ -684,7 +643,8 @@ impl World {
                 Action::CloseWorker(number, why) | Action::CutWorker(number, why) => {
                     self.cut_off(number, &why)?;
                 }
-                Action::CloseClient(..) | Action::CloseSupervisor(..) | Action::Stop => {}
+                Action::CloseClient(session, _) => self.close_session(session),
+                Action::CloseSupervisor(..) | Action::Stop => {}
             }
         }
         Ok(())

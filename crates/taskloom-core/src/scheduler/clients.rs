@@ -214,7 +214,10 @@ impl Scheduler {
     /// Futures whose tasks are not tried again hear their end once more: none stays pending.
     fn tell_again(&mut self, client: ClientId, handles: &[Handle], tried: &Set<u32>) {
         for handle in handles {
-            let Some(index) = self.task_of(client, *handle) else { continue };
+            let Some(index) = self.task_of(client, *handle) else {
+                self.tell_unknown(client, *handle);
+                continue;
+            };
             match self.tasks[index].state {
                 State::Memory => self.tell_ready(index, client, *handle),
                 State::Erred if !tried.contains(&index) => {
@@ -223,6 +226,20 @@ impl Scheduler {
                 _ => {}
             }
         }
+    }
+
+    /// A future of an earlier session that had failed: its client does not keep the call. Of one that
+    /// was released or cancelled the client hears nothing more.
+    fn tell_unknown(&mut self, client: ClientId, handle: Handle) {
+        let message = "the session in which it failed is over, and the client does not keep the calls \
+                       of tasks that have ended; submit it again";
+        let why = DropReason {
+            reason: "lost".into(),
+            message: message.into(),
+            lost: true,
+            ..DropReason::default()
+        };
+        self.refuse(client, handle, &why);
     }
 
     fn on_detach(&mut self, client: ClientId, handles: &[Handle]) {

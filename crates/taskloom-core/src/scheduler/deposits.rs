@@ -167,8 +167,8 @@ impl Scheduler {
         }
     }
 
-    /// The task was cancelled before its future was unpickled.
-    fn refuse(&mut self, client: ClientId, handle: Handle, why: &DropReason) {
+    /// The client's future ends: its task was cancelled or lost before the client could bind to it.
+    pub(super) fn refuse(&mut self, client: ClientId, handle: Handle, why: &DropReason) {
         let Some(record) = self.clients.get_mut(&client) else { return };
         let cancelled = KeysCancelled {
             handles: vec![handle],

@@ -91,6 +91,8 @@ pub struct Entry {
     holders: AtomicU32,
     /// Is in the client's list of releases.
     pub(super) is_leaving: AtomicBool,
+    /// Its cancellation was asked for, and will come.
+    pub(super) is_cancelling: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -108,6 +110,7 @@ impl Entry {
             function,
             holders: AtomicU32::new(0),
             is_leaving: AtomicBool::new(false),
+            is_cancelling: AtomicBool::new(false),
             state: Mutex::default(),
         }
     }
@@ -131,6 +134,11 @@ impl Entry {
             State::Pending(_) => Outcome::Pending.status(),
             State::Ended(outcome) => outcome.status(),
         }
+    }
+
+    /// Whether it was cancelled, as far as this client is concerned.
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.is_cancelling.load(Ordering::Acquire)
     }
 
     #[must_use]

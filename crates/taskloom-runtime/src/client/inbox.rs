@@ -79,6 +79,10 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
             });
             for handle in cancelled.handles {
                 let Some(entry) = table.get(handle).cloned() else { continue };
+                // Why it was cancelled first is why.
+                if matches!(entry.outcome(), Outcome::Cancelled(_)) {
+                    continue;
+                }
                 // The scheduler has forgotten the key: it may be used for new work.
                 if !client.has(Fault::CancelledKeepsName) {
                     table.forget_name(&entry);

@@ -23,6 +23,8 @@ const LOOKS: usize = 32;
 pub(super) struct Lineage {
     submissions: BTreeMap<u64, Kept>,
     functions: Map<FunctionId, KeptFunction>,
+    /// How many submissions need a task of an earlier one, which may have been let go before it ended.
+    needed: Map<Handle, (u32, Arc<Entry>)>,
     /// Where the next look begins.
     next_look: u64,
 }
@@ -114,7 +116,22 @@ impl Lineage {
         noted.wanted.into_iter().for_each(|handle| kept.wanted.push(handle));
         kept.is_whole |= noted.is_last;
         kept.functions.extend(noted.functions);
+        for input in &noted.inputs {
+            self.needed.entry(input.handle).or_insert_with(|| (0, input.clone())).0 += 1;
+        }
         kept.inputs.extend(noted.inputs);
+    }
+
+    /// A submission is not kept any more, nor for its sake what it needs.
+    fn let_go(&mut self, inputs: &[Arc<Entry>]) {
+        for input in inputs {
+            if let Some((count, _)) = self.needed.get_mut(&input.handle) {
+                *count -= 1;
+                if *count == 0 {
+                    self.needed.remove(&input.handle);
+                }
+            }
+        }
     }
 
     pub(super) fn keep_function(&mut self, function: RegisterFunction) {
@@ -152,14 +169,22 @@ impl Lineage {
                 break;
             }
         }
-        if let Some(newest) = self.submissions.keys().next_back().copied() {
+        // With a submission goes what was kept for it alone: earlier ones.
+        while let Some(newest) = self.submissions.keys().next_back().copied() {
             self.drop_if_ended(newest, table);
+            if self.submissions.contains_key(&newest) {
+                break;
+            }
         }
     }
 
     fn drop_if_ended(&mut self, submission: u64, table: &Table) {
         let Some(kept) = self.submissions.get_mut(&submission) else { return };
-        let has_ended = |handle: &Handle| table.get(*handle).is_none_or(|e| !e.is_pending());
+        let has_ended = |handle: &Handle| match table.get(*handle) {
+            Some(entry) => !entry.is_pending(),
+            // What was let go before it ended may still be needed, and nobody tells of its end.
+            None => self.needed.get(handle).is_none_or(|(_, entry)| !entry.is_pending()),
+        };
         while kept.wanted.first().is_some_and(|handle| has_ended(&handle)) {
             kept.wanted.pop_first();
         }
@@ -167,6 +192,7 @@ impl Lineage {
             return;
         }
         let Some(kept) = self.submissions.remove(&submission) else { return };
+        self.let_go(&kept.inputs);
         for id in kept.functions {
             let Some(function) = self.functions.get_mut(&id) else { continue };
             function.uses = function.uses.saturating_sub(1);

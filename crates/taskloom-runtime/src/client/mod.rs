@@ -24,6 +24,8 @@ mod timers;
 mod wait;
 
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod tests;
 
 pub use actors::{ActorLink, CallOutcome, PendingCall};
@@ -236,6 +238,7 @@ impl Client {
     ) -> (Arc<Self>, Arc<dyn Sink<SchedulerToClient>>) {
         let client = Self::with(config, timers, data);
         let sink = Arc::new(Inbox::new(&client));
+        client.table.lock().keep_lineage();
         client.join(config, link, epoch);
         (client, sink)
     }
@@ -435,7 +438,11 @@ impl Client {
         (id, pending)
     }
 
+    /// Has tasks cancelled: what they were, their futures hear later.
     pub fn cancel(&self, entries: &[Held], force: bool, reason: &str, message: &str) {
+        for held in entries {
+            held.entry().is_cancelling.store(true, Ordering::Release);
+        }
         let handles = handles_of(entries);
         let (reason, message) = (reason.to_string(), message.to_string());
         self.tell(ClientToScheduler::Cancel(Cancel { handles, force, reason, message }));
@@ -445,7 +452,7 @@ impl Client {
     pub fn retry(&self, entries: &[Held]) {
         for held in entries {
             let erred = matches!(held.entry().outcome(), Outcome::Erred(_));
-            if erred {
+            if erred && !held.entry().is_cancelling() {
                 let _ = held.entry().set(Outcome::Pending);
             }
         }

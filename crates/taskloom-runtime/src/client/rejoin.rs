@@ -2,8 +2,9 @@
 //! was unfinished is submitted again, and what was finished is claimed.
 
 use super::Client;
-use super::entry::{Entry, Outcome};
+use super::entry::{Cancellation, Entry, Outcome};
 use super::table::Table;
+use super::wait::Wait;
 use crate::link::{Link, NewSession};
 use hashbrown::HashSet;
 use std::sync::Arc;
@@ -37,10 +38,12 @@ impl Client {
             link.send(ClientToScheduler::Subscribe(topics));
         }
         table.forget_peers();
+        let cancelled = end_cancelled(&mut table);
         submit_again(&table, &**link);
         let questions = table.take_questions();
         drop(table);
         link.flush();
+        cancelled.iter().for_each(|wait| wait.count_down(true));
         let reason = format!("{}: what was asked before is not answered any more", session.reason);
         for question in questions {
             let waits = question.set(Answer::failed("session-over", reason.as_str()));
@@ -49,6 +52,27 @@ impl Client {
         self.lose_actors(session.reason);
         true
     }
+}
+
+/// The answer to a cancellation may be lost with the session, and its question too: what was cancelled
+/// is, and is not submitted again. Returns who waits for it.
+fn end_cancelled(table: &mut Table) -> Vec<Arc<Wait>> {
+    let is_open = |entry: &&Arc<Entry>| {
+        entry.is_cancelling() && !matches!(entry.outcome(), Outcome::Cancelled(_))
+    };
+    let entries: Vec<Arc<Entry>> = table.entries().filter(is_open).cloned().collect();
+    let why = Cancellation {
+        reason: "unknown".into(),
+        message: "it was cancelled before this session with the scheduler began".into(),
+        lost: false,
+    };
+    let why = Arc::new(why);
+    let mut waits = Vec::new();
+    for entry in entries {
+        table.forget_name(&entry);
+        waits.extend(entry.set(Outcome::Cancelled(why.clone())));
+    }
+    waits
 }
 
 /// Everything that the table holds becomes known to a scheduler that knows nothing.

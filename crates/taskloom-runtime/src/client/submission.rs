@@ -115,8 +115,9 @@ impl<'a> Submission<'a> {
     #[must_use]
     pub fn collect(&mut self, key: &Key, ticket: Ticket) -> Held {
         let held = self.find(key).unwrap_or_else(|| self.add(key.clone(), 0));
-        // A cancelled future stays that: the scheduler has forgotten its handle.
-        if matches!(held.entry().outcome(), Outcome::Cancelled(_)) {
+        // A cancelled future stays that: the scheduler has forgotten its handle, or will have.
+        let is_cancelled = matches!(held.entry().outcome(), Outcome::Cancelled(_));
+        if is_cancelled || held.entry().is_cancelling() {
             return held;
         }
         let handle = held.entry().handle;

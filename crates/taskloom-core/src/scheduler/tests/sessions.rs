@@ -253,6 +253,14 @@ fn a_claim_makes_known_what_work_a_key_stands_for() {
 }
 
 #[test]
+fn a_failed_task_of_an_earlier_session_that_is_to_be_tried_again_is_lost() {
+    let mut s = returning_anna();
+    s.new_handle("anna", "x");
+    let said = s.retry("anna", &["x"]);
+    assert!(said.iter().any(|line| line.contains("x") && line.contains("lost")), "{said:?}");
+}
+
+#[test]
 fn a_claim_of_what_another_client_makes_waits_for_that_client() {
     let mut s = returning_anna();
     s.pass(SETTLE);
