@@ -216,8 +216,9 @@ impl World {
             }
             // What all have released, and what went with its worker.
             Known::Cancelled(reason) if reason == "lost" => {
-                // It may have been pickled when its task was gone already, or for too long.
-                let is_pickle_over = self.report.restarts + self.report.client_sessions > 0
+                // It may have been pickled when its task was gone already, or for too long, or by
+                // one who went before the task was on its way.
+                let is_pickle_over = self.report.restarts + self.report.client_breaks > 0
                     || self.report.clock_jumps > 0
                     || future.cancel_asked;
                 let was_pickled = future.unpickled || future.needs_unpickled;

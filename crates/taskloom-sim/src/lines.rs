@@ -21,6 +21,8 @@ pub struct Opening {
     pub to_give_up: Vec<Handle>,
     /// Keys whose results may be gone.
     pub doubtful: Vec<Key>,
+    /// Of what was being cancelled: it is not submitted again.
+    cancelled: Vec<Key>,
 }
 
 impl World {
@@ -94,6 +96,9 @@ impl World {
         let Some(record) = self.client(client) else { return Ok(()) };
         let opening = record.begin_session(session, epoch, is_same_run)?;
         self.doubtful.extend(opening.doubtful);
+        // Who submits what needs them leaves them out, whoever else has the same tasks.
+        let touched = self.with_dependents(opening.cancelled);
+        self.forced.extend(touched);
         for message in opening.said {
             self.from_client(client, message);
         }
@@ -144,9 +149,10 @@ impl SimClient {
         }
         let said = self.real.take_said();
         self.check_opening(&said)?;
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut cancelled) = (Vec::new(), Vec::new());
         for (handle, future) in &mut self.futures {
             doubtful.extend(future.is_doubtful_in_new_session().then(|| future.key.clone()));
+            cancelled.extend(future.is_cancelling.then(|| future.key.clone()));
             // Nobody looks at what was released; it may be claimed for tasks that need it.
             let is_forgotten = matches!(self.real.outcome(*handle), Some(Outcome::Pending));
             if future.gone && !is_forgotten {
@@ -172,7 +178,7 @@ impl SimClient {
             let news = ActorNews { state: ActorNews::GONE, ..ActorNews::default() };
             watch.news = Some(news);
         }
-        Ok(Opening { said, to_give_up, doubtful })
+        Ok(Opening { said, to_give_up, doubtful, cancelled })
     }
 
     /// What was asked has an answer. Returns the values that get no plan.

@@ -399,18 +399,23 @@ impl World {
         }
     }
 
-    fn cancel_some(&mut self, client: ClientId) {
-        let handles = self.some_futures(client, 20);
-        let force = self.rng.chance(20);
-        let Some(record) = self.clients.get(&client) else { return };
-        let keys = handles.iter().filter_map(|handle| record.futures.get(handle));
-        let mut open: Vec<Key> = keys.map(|future| future.key.clone()).collect();
+    /// Keys, and those of all that needs them.
+    pub fn with_dependents(&self, mut open: Vec<Key>) -> BTreeSet<Key> {
         let mut touched: BTreeSet<Key> = BTreeSet::new();
         while let Some(key) = open.pop() {
             if touched.insert(key.clone()) {
                 open.extend(self.dependents.get(&key).into_iter().flatten().cloned());
             }
         }
+        touched
+    }
+
+    fn cancel_some(&mut self, client: ClientId) {
+        let handles = self.some_futures(client, 20);
+        let force = self.rng.chance(20);
+        let Some(record) = self.clients.get(&client) else { return };
+        let keys = handles.iter().filter_map(|handle| record.futures.get(handle));
+        let touched = self.with_dependents(keys.map(|future| future.key.clone()).collect());
         for other in self.clients.values_mut() {
             let is_all = force || other.id == client;
             for future in other.futures.values_mut() {

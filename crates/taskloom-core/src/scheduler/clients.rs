@@ -215,7 +215,9 @@ impl Scheduler {
     fn tell_again(&mut self, client: ClientId, handles: &[Handle], tried: &Set<u32>) {
         for handle in handles {
             let Some(index) = self.task_of(client, *handle) else {
-                self.tell_unknown(client, *handle);
+                if !self.scatters.is_waiting(client, *handle) {
+                    self.tell_unknown(client, *handle);
+                }
                 continue;
             };
             match self.tasks[index].state {

@@ -60,6 +60,12 @@ impl Scatters {
         waiting.into_iter().chain(abandoned).min()
     }
 
+    /// Whether the client waits to be told where to put this value.
+    pub fn is_waiting(&self, client: ClientId, handle: Handle) -> bool {
+        let mut own = self.waiting.iter().filter(|scatter| scatter.client == client);
+        own.any(|scatter| scatter.plan.items.iter().any(|item| item.0 == handle))
+    }
+
     /// The client lets go of a value before it was told where to put it.
     pub fn release_waiting(&mut self, client: ClientId, handle: Handle) {
         for scatter in self.waiting.iter_mut().filter(|scatter| scatter.client == client) {

@@ -196,6 +196,14 @@ fn d35_a_broken_connection_does_not_lose_data_that_cannot_be_made_again() {
 }
 
 #[test]
+fn a_value_whose_scatter_waits_is_not_lost_when_it_is_to_be_tried_again() {
+    let mut s = Script::anna_and([]);
+    let plan = PlanScatter { timeout_ns: 5 * Nanos::SECOND, ..plan(&mut s, "anna", &["x"]) };
+    s.request("anna", Question::PlanScatter(plan));
+    assert!(s.retry("anna", &["x"]).is_empty());
+}
+
+#[test]
 fn a_value_that_is_released_while_its_scatter_waits_is_not_kept() {
     let mut s = Script::anna_and([]);
     let plan = PlanScatter { timeout_ns: 5 * Nanos::SECOND, ..plan(&mut s, "anna", &["x", "y"]) };
