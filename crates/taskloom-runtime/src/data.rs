@@ -12,6 +12,7 @@ mod calls;
 mod client;
 mod detour;
 mod download;
+mod helper;
 mod idle;
 mod memory;
 mod options;

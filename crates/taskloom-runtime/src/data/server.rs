@@ -201,7 +201,7 @@ pub struct DataServer {
     address: Address,
     sources: Vec<taskloom_net::event_loop::Source>,
     socket_files: Vec<PathBuf>,
-    transfers: Arc<Transfers>,
+    pub(super) transfers: Arc<Transfers>,
     guests: Arc<Guests>,
     remote: Arc<Remote<Io>>,
 }
@@ -366,7 +366,7 @@ impl Protocol<Io> for Serving {
             PeerMessage::ReadShards(asked) => self.shards.read(channel, asked),
             PeerMessage::Range(range) => {
                 guest.note_bulk();
-                self.transfers.answer(&range, channel);
+                self.transfers.answer(range, channel);
             }
             PeerMessage::EndTransfer(end) => self.transfers.end(end.transfer),
             PeerMessage::FetchReply(_)

@@ -1,6 +1,7 @@
 //! Pieces of a shuffle's files, for readers on other hosts. Readers on this host map the files.
 
 use super::client::{DataClient, FetchError};
+use super::helper::Helper;
 use super::pending::{Pending, send};
 use super::take_segments;
 use crate::worker::spill::directory::{ScratchDirectory, base_directory};
@@ -10,8 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use taskloom_net::Channel;
 use taskloom_proto::peer::PeerMessage;
 use taskloom_proto::shards::{ReadShards, ShardPiece, ShardsReply};
@@ -107,35 +107,23 @@ impl PendingShards {
     }
 }
 
-type Job = (Arc<Channel>, ReadShards);
-
-/// Reads files for peers, on a thread of its own: the disk may be slow, and the IO thread has
-/// heartbeats to send.
-#[derive(Debug, Default)]
+/// Reads files for peers, on a thread of its own: the disk may be slow.
+#[derive(Debug)]
 pub(super) struct ShardServer {
-    jobs: OnceLock<Option<Sender<Job>>>,
+    helper: Helper,
+}
+
+impl Default for ShardServer {
+    fn default() -> Self {
+        Self { helper: Helper::new("taskloom-shards") }
+    }
 }
 
 impl ShardServer {
     pub(super) fn read(&self, channel: &Arc<Channel>, asked: ReadShards) {
-        let mut job = (channel.clone(), asked);
-        if let Some(jobs) = self.jobs.get_or_init(start) {
-            match jobs.send(job) {
-                Ok(()) => return,
-                Err(refused) => job = refused.0,
-            }
-        }
-        // There is no thread to be had: slowly is better than not at all.
-        answer(&job.0, &job.1);
+        let channel = channel.clone();
+        self.helper.run(move || answer(&channel, &asked));
     }
-}
-
-/// Starts the thread, which ends with the last sender.
-fn start() -> Option<Sender<Job>> {
-    let (sender, jobs) = channel::<Job>();
-    let thread = std::thread::Builder::new().name("taskloom-shards".into());
-    let run = move || jobs.iter().for_each(|(channel, asked)| answer(&channel, &asked));
-    thread.spawn(run).ok().map(|_| sender)
 }
 
 fn answer(channel: &Channel, asked: &ReadShards) {

@@ -2,10 +2,12 @@
 //! ranges. So nothing large stands in a queue before small answers, the reader sets the pace, may
 //! use several connections, and may go on with another worker.
 
+use super::helper::Helper;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use taskloom_data::compression::{Codec, compress};
 use taskloom_data::digest;
@@ -17,7 +19,7 @@ use taskloom_proto::transfer::{Range, RangeReply};
 /// Values with at least this much to send over a socket go in ranges, in bytes.
 pub(super) const LARGE_FROM: u64 = 8 * 1024 * 1024;
 
-/// More than a reader asks for in one range: a range is compressed on the IO thread.
+/// More than a reader asks for in one range: as much is compressed, or stands in a queue, at once.
 const MAX_RANGE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -28,11 +30,20 @@ struct Transfer {
 }
 
 /// Values that readers are at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transfers {
     open: Mutex<Open>,
     /// Plain bytes of values that left in ranges.
     served_bytes: AtomicU64,
+    /// Compresses and takes digests.
+    pub(super) helper: Helper,
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        let (open, served_bytes) = (Mutex::default(), AtomicU64::new(0));
+        Self { open, served_bytes, helper: Helper::new("taskloom-ranges") }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +102,23 @@ impl Transfers {
         fits.then(|| segment.slice(range.offset as usize..end as usize))
     }
 
-    pub fn answer(&self, range: &Range, channel: &Channel) {
+    /// Answers at once if only bytes are to be sent, and soon otherwise.
+    pub fn answer(self: &Arc<Self>, range: Range, channel: &Arc<Channel>) {
+        /// What every byte of the range must be looked at for.
+        const WORK: u8 = Range::DIGEST | Range::DIGEST_ONLY | Range::LZ4 | Range::ZSTD;
+        if range.wishes & WORK == 0 {
+            return self.answer_now(&range, channel);
+        }
+        let (transfers, channel) = (Arc::downgrade(self), channel.clone());
+        self.helper.run(move || {
+            // Without them the server is gone, and so is its connection.
+            if let Some(transfers) = transfers.upgrade() {
+                transfers.answer_now(&range, &channel);
+            }
+        });
+    }
+
+    fn answer_now(&self, range: &Range, channel: &Channel) {
         let mut reply = RangeReply { request: range.request, ..RangeReply::default() };
         let Some(part) = self.find(range) else {
             reply.status = RangeReply::GONE;

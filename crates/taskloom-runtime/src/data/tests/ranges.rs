@@ -110,6 +110,33 @@ fn compressed_and_checked_ranges_give_the_same_value() {
     }
 }
 
+#[test]
+fn small_values_do_not_wait_for_a_range_to_be_compressed() {
+    let plane = plane(Store::default());
+    plane.store.values.lock().insert(id(1), value(7, false));
+    plane.store.values.lock().insert(id(2), vec![bytes(2, 10)]);
+    let (go_on, wait) = channel::<()>();
+    let (sender, busy) = channel();
+    // As if ranges of others took for ever.
+    plane.server.transfers.helper.run(move || {
+        sender.send(()).unwrap();
+        let _ = wait.recv();
+    });
+    busy.recv().unwrap();
+    let client = client_with(&plane, &[("TASKLOOM_COMPRESSION", "lz4")]);
+    let (sender, large) = channel();
+    let done = Box::new(move |result| sender.send(result).unwrap());
+    client.fetch(&plane.server.address(), vec![id(1)], done);
+    // Held for the reader: its ranges are asked for next.
+    wait_until(|| plane.server.transfers().0 == 1);
+    let small = only_value(fetch(&client, &plane.server.address(), vec![id(2)]));
+    assert_eq!(small, [bytes(2, 10)]);
+    assert!(large.try_recv().is_err() && plane.server.transfers() == (1, 0));
+    go_on.send(()).unwrap();
+    assert!(only_value(large.recv().unwrap()) == value(7, false));
+    client.close();
+}
+
 /// Stands between a client and a server, and is gone after so many bytes of the server's.
 struct Relay {
     address: String,
