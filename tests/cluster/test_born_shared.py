@@ -123,6 +123,19 @@ def test_frames_have_the_right_elements(client):
     assert client.submit(identity, future, workers=[target]).result().equals(frame())
 
 
+def frame_is_mapped():
+    pandas = pytest.importorskip("pandas")
+    columns = {"a": numpy.arange(200_000), "b": numpy.linspace(0, 1, 200_000)}
+    frame = pandas.DataFrame(columns).assign(c=lambda frame: frame.a * 2)
+    return [is_mapped(frame[name].to_numpy()) for name in frame.columns]
+
+
+def test_the_columns_of_a_frame_are_made_in_shared_memory(client):
+    pytest.importorskip("pandas")
+    ready(client)
+    assert client.submit(frame_is_mapped).result() == [True, True, True]
+
+
 def fork_and_write(values):
     """Whether a child and its parent see only what they write themselves."""
     fresh = array(9)

@@ -19,6 +19,7 @@
 mod born;
 #[cfg(test)]
 mod born_tests;
+mod large;
 mod mapping;
 mod pool;
 mod segment;

@@ -204,3 +204,40 @@ fn memory_that_was_made_private_is_told_whether_or_not_it_is_resident() {
     drop(segment);
     free(start);
 }
+
+#[test]
+fn large_memory_is_zero_when_asked_and_is_what_readers_get() {
+    const LARGE: usize = 3 * 1024 * 1024 + 5;
+    let limits = PoolLimits { in_place_bytes: 1024 * 1024 * 1024, ..PoolLimits::default() };
+    let pool = Pool::new(limits);
+    for fill in 1..4 {
+        let start = pool.allocate(LARGE, true).unwrap();
+        // SAFETY: memory of that length, which this test alone has, until it is released.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), LARGE) };
+        assert!(all(memory, 0));
+        memory.fill(fill);
+        // SAFETY: dropped before the memory is released.
+        let whole =
+            Bytes::from_static(unsafe { std::slice::from_raw_parts(start.as_ptr(), LARGE) });
+        let mut segments = [whole];
+        share_in_place(&mut segments, false);
+        let reader = pass(&segments[0]);
+        memory.fill(9);
+        assert!(all(&reader, fill) && all(memory, 9));
+        drop((segments, reader));
+        free(start);
+    }
+    assert_eq!((pool.usage().made, pool.usage().reused), (1, 2));
+}
+
+#[test]
+fn memory_that_is_much_of_the_limit_occupies_nothing_until_it_is_written() {
+    const LARGE: usize = 16 * 1024 * 1024;
+    let limits = PoolLimits { in_place_bytes: 64 * 1024 * 1024, ..PoolLimits::default() };
+    let pool = Pool::new(limits);
+    let start = pool.allocate(LARGE, false).unwrap();
+    let home = pool.take_in_place(LARGE as u64).unwrap();
+    assert_eq!(home.file().occupied_bytes(), 0);
+    drop(home);
+    free(start);
+}

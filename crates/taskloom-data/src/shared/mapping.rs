@@ -1,5 +1,6 @@
 //! Segments in this process's memory.
 
+use super::large;
 use super::pool::Home;
 use super::view::PrivateView;
 use bytes::Bytes;
@@ -55,19 +56,10 @@ impl Mapping {
             .ok()
             .filter(|length| *length > 0)
             .ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address that the kernel picks; the file's size is sealed.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                &reader,
-                0,
-            )?
-        };
-        let mapping = Arc::new(Self { start: start.cast(), length, reader, _home: home });
-        MAPPINGS.write().insert(start as usize, Arc::downgrade(&mapping));
+        // The file's size is sealed.
+        let start = large::map(length, ProtFlags::READ, MapFlags::SHARED, reader.as_fd(), 0)?;
+        let mapping = Arc::new(Self { start: start.as_ptr(), length, reader, _home: home });
+        MAPPINGS.write().insert(start.as_ptr() as usize, Arc::downgrade(&mapping));
         Ok(mapping)
     }
 

@@ -1,5 +1,6 @@
 //! The segments of one owner, used again and again.
 
+use super::large::LARGE_PAGE;
 use super::mapping::Mapping;
 use super::segment::SegmentFile;
 use super::{ALIGNMENT, aligned};
@@ -20,6 +21,19 @@ pub struct PoolLimits {
     pub segments: usize,
     /// Bytes of segments altogether beyond which none is made to be written in place.
     pub in_place_bytes: u64,
+}
+
+/// Of the bytes that may be written in place, the part that one segment's pages may come to before
+/// anything is written: who makes an array need not fill it.
+const AT_ONCE_SHARE: u64 = 16;
+/// The most that this is.
+const MAX_AT_ONCE_BYTES: u64 = 256 * 1024 * 1024;
+
+impl PoolLimits {
+    /// Up to which length memory to be written in place has its pages from the start, in bytes.
+    fn at_once_bytes(&self) -> u64 {
+        (self.in_place_bytes / AT_ONCE_SHARE).min(MAX_AT_ONCE_BYTES)
+    }
 }
 
 impl Default for PoolLimits {
@@ -92,7 +106,7 @@ impl Pool {
             parts.push(padding_behind(segment.len()));
         }
         parts.pop();
-        home.file.write(&parts)?;
+        home.write(&parts)?;
         let whole = Mapping::new(home.file.open_reader()?, end, Some(home))?.bytes();
         let part = |(offset, bytes): (&u64, &Bytes)| {
             let offset = *offset as usize;
@@ -108,8 +122,10 @@ impl Pool {
 
     /// A segment for `length` bytes, to be written in place. Some are left for [`Pool::store`].
     pub(super) fn take_in_place(self: &Arc<Self>, length: u64) -> io::Result<Home> {
-        self.take_within(length, |state, spare| {
+        let mut at_once = false;
+        let home = self.take_within(length, |state, spare| {
             let limits = state.limits;
+            at_once = length <= limits.at_once_bytes();
             let room = limits.in_place_bytes.checked_sub(capacity_for(length));
             let Some(room) = room.filter(|_| length > 0) else { return 0 };
             while state.usage.used_bytes + state.usage.idle_bytes > room {
@@ -119,7 +135,11 @@ impl Pool {
                 }
             }
             limits.segments - limits.segments / 4
-        })
+        })?;
+        if at_once {
+            home.file.fill()?;
+        }
+        Ok(home)
     }
 
     /// `fresh`: how many segments there may be for another one to be made. What it pushes is freed
@@ -246,10 +266,16 @@ impl State {
     }
 }
 
-/// Sizes come in steps of an eighth, so that values of about one size use each other's segments.
+/// Sizes come in steps of an eighth, so that values of about one size use each other's segments. What
+/// ends near a large page's end goes there.
 fn capacity_for(length: u64) -> u64 {
+    const LARGE: u64 = LARGE_PAGE as u64;
     let step = (length.next_power_of_two() / 16).max(4096);
-    length.max(1).next_multiple_of(step)
+    let capacity = length.max(1).next_multiple_of(step);
+    match capacity % LARGE {
+        beyond if beyond >= LARGE / 8 * 7 => capacity.next_multiple_of(LARGE),
+        _ => capacity,
+    }
 }
 
 /// The largest used segment that is not too large for this.
@@ -277,6 +303,20 @@ pub(super) struct Home {
 impl Home {
     pub(super) fn file(&self) -> &SegmentFile {
         &self.file
+    }
+
+    /// Writes the parts one after the other, from the start.
+    fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let had_window = self.file.has_window();
+        if !self.is_reused {
+            self.file.fill()?;
+        }
+        let written = self.file.write(parts);
+        // What the owner has mapped counts as his own memory, beside the value that was copied.
+        if !had_window {
+            self.file.close_window();
+        }
+        written
     }
 
     /// Whether it may hold something.

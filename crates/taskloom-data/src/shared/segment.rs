@@ -1,5 +1,6 @@
 //! The memory file behind a segment.
 
+use super::large::{self, LARGE_PAGE};
 use super::window::Window;
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, SealFlags};
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Slices offered to one write: what the kernel takes.
 const MAX_SLICES: usize = 1024;
@@ -29,6 +30,8 @@ pub(super) struct SegmentFile {
     /// For writing in place. Kept from one use to the next: making it known to the processor page
     /// by page costs more than filling the pages.
     window: Mutex<Option<Window>>,
+    /// How much of it is in large pages, in bytes from the start.
+    large: AtomicUsize,
 }
 
 impl SegmentFile {
@@ -42,7 +45,13 @@ impl SegmentFile {
         // The description that `memfd_create` gives is not among those that the kernel counts.
         let writer = reopen(file.as_fd(), OFlags::RDWR)?;
         avoid_lease_signal(&writer)?;
-        Ok(Self { writer, capacity, was_read: AtomicBool::new(false), window: Mutex::default() })
+        Ok(Self {
+            writer,
+            capacity,
+            was_read: AtomicBool::new(false),
+            window: Mutex::default(),
+            large: AtomicUsize::new(0),
+        })
     }
 
     /// A description for one reader.
@@ -61,6 +70,21 @@ impl SegmentFile {
             unsafe { libc::fcntl(self.writer.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
         };
         lease(libc::F_WRLCK) && lease(libc::F_UNLCK)
+    }
+
+    /// Has the pages of a fresh segment come at once, as far as that is cheaper than one by one.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub(super) fn fill(&self) -> io::Result<()> {
+        let length = usize::try_from(self.capacity).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if length >= LARGE_PAGE {
+            let start = self.window()?;
+            // SAFETY: the window is of the whole segment, and stays while that is in use.
+            let large = unsafe { large::fill(self.writer.as_fd(), start, length) };
+            self.large.store(large, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Where all of it can be written in place. For the only user of an unused segment.
@@ -94,6 +118,11 @@ impl SegmentFile {
         drop(window);
     }
 
+    /// Forgets a window that was only needed to write.
+    pub(super) fn close_window(&self) {
+        drop(self.window.lock().take());
+    }
+
     /// What it occupies, in bytes.
     pub(super) fn occupied_bytes(&self) -> u64 {
         /// Of `st_blocks`, in bytes, whatever the file system's own are.
@@ -108,12 +137,31 @@ impl SegmentFile {
         }
     }
 
-    /// Writes the parts one after the other, from the start. Written, not mapped and copied: the
-    /// kernel then fills fresh pages without a fault for each, and without zeros first.
+    /// Copies the beginning of the parts, as much as large pages hold; gives how much that was.
+    fn copy_into_large(&self, parts: &[&[u8]]) -> io::Result<usize> {
+        let large = self.large.load(Ordering::Relaxed);
+        if large == 0 {
+            return Ok(0);
+        }
+        let start = self.window()?;
+        let mut copied = 0;
+        for part in parts {
+            // SAFETY: the window has as many bytes as there are in large pages, and its user is
+            // the caller, who has the parts elsewhere.
+            copied += unsafe { copy_some(part, start.add(copied), large - copied) };
+        }
+        Ok(copied)
+    }
+
+    /// Writes the parts one after the other, from the start. Into large pages they are copied. The
+    /// rest is written: the kernel then fills fresh small pages without a fault for each, and
+    /// without zeros first. For the only user of an unused segment.
     pub(super) fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = &mut slices[..];
-        let mut offset = 0;
+        let copied = self.copy_into_large(parts)?;
+        IoSlice::advance_slices(&mut rest, copied);
+        let mut offset = copied as u64;
         // Empty parts at the end would be written in vain.
         while rest.iter().any(|slice| !slice.is_empty()) {
             let count = rest.len().min(MAX_SLICES);
@@ -129,6 +177,17 @@ impl SegmentFile {
         }
         Ok(())
     }
+}
+
+/// Copies as much of `part` as there is `room` for, and gives how much that is.
+///
+/// # Safety
+/// `room` bytes at `to` can be written, by nobody else, and none of them is in `part`.
+unsafe fn copy_some(part: &[u8], to: NonNull<u8>, room: usize) -> usize {
+    let length = part.len().min(room);
+    // SAFETY: the caller's promise.
+    unsafe { to.copy_from_nonoverlapping(NonNull::from(part).cast(), length) }
+    length
 }
 
 /// A description of its own for an open memory file.

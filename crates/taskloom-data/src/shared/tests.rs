@@ -136,3 +136,46 @@ fn idle_segments_go_when_they_are_old_or_too_many() {
     pool.trim(Duration::ZERO);
     assert_eq!((pool.usage().idle, pool.usage().idle_bytes), (0, 0));
 }
+
+/// Several large pages, and some more.
+fn large_value(fill: u8) -> Vec<Bytes> {
+    vec![
+        Bytes::from(vec![fill; 3_000_001]),
+        Bytes::from(vec![fill ^ 1; 100]),
+        Bytes::new(),
+        Bytes::from(vec![fill ^ 2; 2_500_000]),
+    ]
+}
+
+#[test]
+fn a_large_value_has_the_same_bytes_in_a_fresh_and_in_a_used_segment() {
+    let pool = pool();
+    for fill in 0..3 {
+        let stored = pool.store(&large_value(fill)).unwrap();
+        assert_eq!(stored, large_value(fill));
+        let reader = pass_first(&stored);
+        assert_eq!(reader, stored[0]);
+    }
+    assert_eq!((pool.usage().made, pool.usage().reused), (1, 2));
+}
+
+/// The first part as a process gets it that the descriptor was passed to.
+fn pass_first(segments: &[Bytes]) -> Bytes {
+    let place = place_of(&segments[0]).unwrap();
+    let reader: OwnedFd = place.mapping.as_fd().try_clone_to_owned().unwrap();
+    let mapping = Mapping::of_peer(reader, place.mapping.length()).unwrap();
+    mapping.bytes().slice(..segments[0].len())
+}
+
+#[test]
+fn mappings_that_can_hold_large_pages_begin_where_those_do() {
+    let stored = pool().store(&large_value(1)).unwrap();
+    let place = place_of(&stored[3]).unwrap();
+    let view = place.private_view(stored[3].len()).unwrap();
+    // SAFETY: the view is alive and nobody writes to it.
+    let seen = unsafe { std::slice::from_raw_parts(view.as_ptr(), view.len()) };
+    assert_eq!(seen, &stored[3][..]);
+    let whole = place.mapping.bytes();
+    assert_eq!(whole.as_ptr().addr() % large::LARGE_PAGE, 0);
+    assert_eq!(view.as_ptr().addr() % large::LARGE_PAGE, place.offset as usize % large::LARGE_PAGE);
+}

@@ -1,5 +1,6 @@
 //! Shared memory that may be written to without anybody seeing it.
 
+use super::large;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -27,18 +28,9 @@ impl PrivateView {
         let start = from - from % page;
         let offset = (from - start) as usize;
         let mapped = length.checked_add(offset).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at an address that the kernel picks.
-        let base = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                mapped,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-                reader,
-                start,
-            )?
-        };
-        Ok(Self { base: base.cast(), mapped, offset, length })
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let base = large::map(mapped, protection, MapFlags::PRIVATE, reader, start)?.as_ptr();
+        Ok(Self { base, mapped, offset, length })
     }
 
     /// The first byte; [`PrivateView::len`] bytes from it may be read and written while this lives.

@@ -1,12 +1,12 @@
 //! A segment that its owner writes in place.
 
+use super::large::{self, LARGE_PAGE};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-/// From this size on the kernel is asked for large pages, where it gives them to shared memory.
-const LARGE_PAGES_FROM: usize = 4 * 1024 * 1024;
+const PROTECTION: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
 /// The owner's writable mapping of a segment.
 ///
@@ -27,11 +27,10 @@ unsafe impl Send for Window {}
 impl Window {
     /// Maps the first `length` bytes of a file that is open for writing; its size is sealed.
     pub(super) fn new(file: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address that the kernel picks.
-        let start = unsafe { map(std::ptr::null_mut(), length, MapFlags::SHARED, file)? };
-        let start = NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
-        if length >= LARGE_PAGES_FROM {
-            // SAFETY: the mapping was just made. A hint: most systems refuse it for shared memory.
+        let start = large::map(length, PROTECTION, MapFlags::SHARED, file, 0)?;
+        if length >= LARGE_PAGE {
+            // SAFETY: the mapping was just made. A hint for what is touched later: most systems do
+            // not heed it for shared memory.
             let _ = unsafe {
                 rustix::mm::madvise(start.as_ptr().cast(), length, Advice::LinuxHugepage)
             };
@@ -55,7 +54,9 @@ impl Window {
         }
         let flags = MapFlags::PRIVATE | MapFlags::FIXED;
         // SAFETY: replaces this window's own mapping by one of the same bytes.
-        unsafe { map(self.start.as_ptr(), self.length, flags, file)? };
+        unsafe {
+            rustix::mm::mmap(self.start.as_ptr().cast(), self.length, PROTECTION, flags, file, 0)?
+        };
         self.private = true;
         Ok(())
     }
@@ -75,18 +76,4 @@ impl Drop for Window {
         // SAFETY: mapped in `new`; who was given the memory has given it back.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
     }
-}
-
-/// # Safety
-/// As of `mmap`: with `FIXED`, what is mapped at `at` must be the caller's to replace.
-unsafe fn map(
-    at: *mut u8,
-    length: usize,
-    flags: MapFlags,
-    file: BorrowedFd<'_>,
-) -> io::Result<*mut u8> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the caller's promise.
-    let start = unsafe { rustix::mm::mmap(at.cast(), length, protection, flags, file, 0)? };
-    Ok(start.cast())
 }
