@@ -6,7 +6,6 @@ out: pools and tables fill up then.
 
 import gc
 import itertools
-import os
 import statistics
 
 from benches.case import Target
@@ -29,7 +28,7 @@ def slope(values, each):
 
 def worker_bytes():
     gc.collect()
-    return resident_bytes(os.getpid())
+    return resident_bytes()
 
 
 def client(client, quick):
