@@ -1,11 +1,11 @@
 //! Results of many futures as Python objects.
 
-use crate::actors::Source;
-use crate::codec::{decode_small, decode_value};
+use crate::actors::{Source, SourceGuard};
+use crate::codec::{decode_arrived, decode_small};
 use crate::errors::gather_failure;
 use crate::neighbours;
 use crate::waiting::Rounds;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ pub fn decode(py: Python<'_>, gathered: Gathered, key: &Key) -> PyResult<Py<PyAn
         return Err(error);
     }
     match gathered {
-        Gathered::Value(segments) => Ok(decode_value(py, segments)?.unbind()),
+        Gathered::Value(segments) => Ok(decode_arrived(py, segments)?.unbind()),
         Gathered::Inline(value) => Ok(decode_small(py, &value)?.unbind()),
         _ => Err(PyRuntimeError::new_err("a failure without an exception")),
     }
@@ -42,15 +42,16 @@ pub struct GatherRounds {
     /// For each future asked for, the position of its entry: futures may share one.
     positions: Vec<usize>,
     shape: Shape,
-    /// Results of workers of this process, by position of the entry.
-    handed_over: Mutex<HashMap<usize, Py<PyAny>>>,
+    /// Results that are there before the end, by position of the entry: of workers of this process, and
+    /// what was read while the rest was on its way.
+    early: Mutex<HashMap<usize, PyResult<Py<PyAny>>>>,
 }
 
 impl GatherRounds {
     #[must_use]
     pub fn single(client: &Arc<Client>, held: Held) -> Self {
         let gather = Gather::new(client, vec![held], true);
-        Self { gather, positions: vec![0], shape: Shape::Single, handed_over: Mutex::default() }
+        Self { gather, positions: vec![0], shape: Shape::Single, early: Mutex::default() }
     }
 
     /// `raises`: the first failure is raised; otherwise each future gives `(ok, object)`.
@@ -68,7 +69,7 @@ impl GatherRounds {
         }
         let gather = Gather::new(client, unique, raises);
         let shape = if raises { Shape::Raise } else { Shape::Each };
-        Self { gather, positions, shape, handed_over: Mutex::default() }
+        Self { gather, positions, shape, early: Mutex::default() }
     }
 
     /// Takes what workers of this process hold.
@@ -77,14 +78,36 @@ impl GatherRounds {
         if places.is_empty() {
             return;
         }
+        let mut taken = HashSet::new();
         Python::attach(|py| {
             for (position, task, address) in places {
                 if let Some(object) = neighbours::object(py, &address, task) {
-                    self.handed_over.lock().insert(position, object);
-                    self.gather.settle(position);
+                    self.early.lock().insert(position, Ok(object));
+                    taken.insert(position);
                 }
             }
         });
+        self.gather.settle(&taken);
+    }
+
+    /// Reads what has come, so that its memory can be used for what comes next.
+    fn read_arrived(&self) {
+        let arrived = self.gather.take_arrived();
+        if arrived.is_empty() {
+            return;
+        }
+        Python::attach(|py| {
+            let _source = self.enter_source();
+            for (position, segments) in arrived {
+                let object = decode_arrived(py, segments).map(Bound::unbind);
+                self.early.lock().insert(position, object);
+            }
+        });
+    }
+
+    fn enter_source(&self) -> Option<SourceGuard> {
+        let first = self.gather.items().first();
+        first.map(|held| Source::of_client(held.client()).enter())
     }
 
     fn entry(&self, position: usize) -> &Arc<Entry> {
@@ -108,14 +131,12 @@ impl GatherRounds {
         }
         let mut objects = Vec::with_capacity(results.len());
         for (position, result) in results.into_iter().enumerate() {
-            let handed_over = self.handed_over.lock().remove(&position);
-            if let Some(object) = handed_over {
-                objects.push((true, object));
-                continue;
-            }
-            let gathered =
-                result.ok_or_else(|| PyRuntimeError::new_err("the gather was stopped"))?;
-            objects.push(match decode(py, gathered, &self.entry(position).key) {
+            let object = match (self.early.lock().remove(&position), result) {
+                (Some(object), _) => object,
+                (None, Some(gathered)) => decode(py, gathered, &self.entry(position).key),
+                (None, None) => return Err(PyRuntimeError::new_err("the gather was stopped")),
+            };
+            objects.push(match object {
                 Ok(object) => (true, object),
                 Err(error) if raises => return Err(error),
                 Err(error) => (false, error.into_value(py).into_any()),
@@ -130,16 +151,17 @@ impl Rounds for GatherRounds {
         if neighbours::exist() {
             self.take_from_neighbours();
         }
-        Ok(self.gather.advance(make_wait))
+        let is_over = self.gather.advance(make_wait);
+        self.read_arrived();
+        Ok(is_over)
     }
 
-    fn give_up(&self, wait: &Arc<Wait>) {
-        self.gather.stop_waiting(wait);
+    fn give_up(&self, _wait: &Arc<Wait>) {
+        self.gather.give_up();
     }
 
     fn finish(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let _source =
-            self.gather.items().first().map(|held| Source::of_client(held.client()).enter());
+        let _source = self.enter_source();
         let objects = self.objects(py)?;
         match self.shape {
             Shape::Single => match objects.into_iter().next() {

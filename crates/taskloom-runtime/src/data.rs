@@ -37,12 +37,13 @@ use bytes::Bytes;
 /// does not keep a large buffer alive.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// Cuts the next segments off `data`; `None` when the lengths claim more than is there.
-fn take_segments(data: &mut Bytes, lengths: &[u64]) -> Option<Vec<Bytes>> {
+/// Cuts the next segments off `data`, and copies those shorter than `copy_below`; `None` when the
+/// lengths claim more than is there.
+fn take_segments(data: &mut Bytes, lengths: &[u64], copy_below: usize) -> Option<Vec<Bytes>> {
     let take = |&length: &u64| {
         let length = usize::try_from(length).ok().filter(|length| *length <= data.len())?;
         let segment = data.split_to(length);
-        Some(if length < COPY_BELOW { Bytes::copy_from_slice(&segment) } else { segment })
+        Some(if length < copy_below { Bytes::copy_from_slice(&segment) } else { segment })
     };
     lengths.iter().map(take).collect()
 }

@@ -6,7 +6,7 @@
 pub mod home;
 mod proxy;
 
-pub use proxy::{CoreActor, Source};
+pub use proxy::{CoreActor, Source, SourceGuard};
 
 use pyo3::prelude::*;
 

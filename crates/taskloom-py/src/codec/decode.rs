@@ -33,7 +33,12 @@ struct Reader<'a, 'py> {
     deps: &'a [Py<PyAny>],
     /// Values of the steps so far; taken by their last use.
     steps: Vec<Option<Bound<'py, PyAny>>>,
+    /// Short buffers are copied: their segments are parts of something long.
+    detaches: bool,
 }
+
+/// Shorter buffers are copied where a long piece of memory would live as long as they do, in bytes.
+const DETACH_BELOW: usize = 16 * 1024;
 
 impl<'a, 'py> Reader<'a, 'py> {
     fn take(&mut self, length: usize) -> PyResult<&'a [u8]> {
@@ -187,7 +192,10 @@ impl<'a, 'py> Reader<'a, 'py> {
         let writable = self.take(buffers)?;
         let pickle = PyBytes::new(self.py, self.take(length)?);
         let buffers = writable.iter().map(|&writable| {
-            let segment = self.segment()?;
+            let mut segment = self.segment()?;
+            if self.detaches && segment.len() < DETACH_BELOW {
+                segment = Bytes::copy_from_slice(&segment);
+            }
             Ok(match writable {
                 0 => SegmentBuffer::shared(segment),
                 _ => SegmentBuffer::writable(segment),
@@ -255,7 +263,7 @@ pub fn decode_body<'py>(
     deps: &[Py<PyAny>],
 ) -> PyResult<Work<'py>> {
     let segments = Vec::new().into_iter();
-    Reader { py, rest: body, segments, functions, deps, steps: Vec::new() }.work()
+    Reader { py, rest: body, segments, functions, deps, steps: Vec::new(), detaches: false }.work()
 }
 
 /// Reads a value. Consumes the segments: an array over memory that nobody else holds may then be
@@ -264,17 +272,26 @@ pub fn decode_body<'py>(
 /// # Errors
 /// `ValueError` for damaged bytes, and whatever unpickling raises.
 pub fn decode_value(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, PyAny>> {
+    read_value(py, segments, false)
+}
+
+/// As [`decode_value`], of segments that are parts of what came over a connection: what is short keeps
+/// none of it.
+///
+/// # Errors
+/// As [`decode_value`].
+pub fn decode_arrived(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_, PyAny>> {
+    read_value(py, segments, true)
+}
+
+fn read_value(py: Python<'_>, segments: Vec<Bytes>, detaches: bool) -> PyResult<Bound<'_, PyAny>> {
     let mut segments = segments.into_iter();
     let head = segments.next().ok_or_else(|| damaged("a value without segments"))?;
     // The head may share its memory with the buffers behind it: a copy of it lets them go free.
     // Heads of values with buffers are short.
-    if segments.len() > 0 {
-        let copy = head.to_vec();
-        drop(head);
-        return Reader { py, rest: &copy, segments, functions: &[], deps: &[], steps: Vec::new() }
-            .item(0);
-    }
-    Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
+    let head = if segments.len() > 0 { Bytes::copy_from_slice(&head) } else { head };
+    Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new(), detaches }
+        .item(0)
 }
 
 /// Reads what an actor is called with. `deps` are in the order of the call's list. Consumes the
@@ -290,7 +307,8 @@ pub fn decode_arguments<'py>(
     let mut segments = segments.into_iter();
     let head = segments.next().ok_or_else(|| damaged("arguments without segments"))?;
     let head = if segments.len() > 0 { Bytes::copy_from_slice(&head) } else { head };
-    Reader { py, rest: &head, segments, functions: &[], deps, steps: Vec::new() }.arguments(0)
+    Reader { py, rest: &head, segments, functions: &[], deps, steps: Vec::new(), detaches: false }
+        .arguments(0)
 }
 
 /// A value in one segment, as [`super::encode_inline`] makes it.
@@ -299,5 +317,14 @@ pub fn decode_arguments<'py>(
 /// As [`decode_value`].
 pub fn decode_small<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let segments = Vec::new().into_iter();
-    Reader { py, rest: bytes, segments, functions: &[], deps: &[], steps: Vec::new() }.item(0)
+    Reader {
+        py,
+        rest: bytes,
+        segments,
+        functions: &[],
+        deps: &[],
+        steps: Vec::new(),
+        detaches: false,
+    }
+    .item(0)
 }

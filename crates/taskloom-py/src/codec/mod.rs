@@ -18,7 +18,7 @@ mod errors;
 mod pickle;
 mod scan;
 
-pub use decode::{Work, decode_arguments, decode_body, decode_small, decode_value};
+pub use decode::{Work, decode_arguments, decode_arrived, decode_body, decode_small, decode_value};
 pub use encode::{
     Dependencies, NoDependencies, Writer, encode_arguments, encode_call, encode_inline,
     encode_value,

@@ -1,6 +1,7 @@
 //! Waiting for things that IO threads complete: one wait for many things, one wake for many
 //! waits.
 
+use super::signal::Signal;
 use parking_lot::{Condvar, Mutex};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -143,14 +144,23 @@ pub struct Wait {
     done: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
-    mailbox: Option<(Arc<Mailbox>, u64)>,
+    told: Told,
+}
+
+/// Who hears that a [`Wait`] is done.
+#[derive(Debug)]
+enum Told {
+    /// Threads that block in [`Wait::block`].
+    Threads,
+    Mailbox(Arc<Mailbox>, u64),
+    Signal(Arc<Signal>),
 }
 
 impl Wait {
     /// A wait for a thread that blocks in [`Wait::block`].
     #[must_use]
     pub fn new(count: usize, stop_on_failure: bool) -> Arc<Self> {
-        Self::with(count, stop_on_failure, None)
+        Self::with(count, stop_on_failure, Told::Threads)
     }
 
     /// A wait that leaves `token` in a mailbox when it is done.
@@ -161,21 +171,27 @@ impl Wait {
         mailbox: Arc<Mailbox>,
         token: u64,
     ) -> Arc<Self> {
-        Self::with(count, stop_on_failure, Some((mailbox, token)))
+        Self::with(count, stop_on_failure, Told::Mailbox(mailbox, token))
     }
 
-    fn with(
+    /// A wait that raises a signal when it is done.
+    #[must_use]
+    pub(super) fn with_signal(
         count: usize,
         stop_on_failure: bool,
-        mailbox: Option<(Arc<Mailbox>, u64)>,
+        signal: Arc<Signal>,
     ) -> Arc<Self> {
+        Self::with(count, stop_on_failure, Told::Signal(signal))
+    }
+
+    fn with(count: usize, stop_on_failure: bool, told: Told) -> Arc<Self> {
         let wait = Arc::new(Self {
             remaining: AtomicIsize::new(isize::try_from(count).unwrap_or(isize::MAX)),
             stop_on_failure,
             done: AtomicBool::new(false),
             lock: Mutex::new(()),
             changed: Condvar::new(),
-            mailbox,
+            told,
         });
         if count == 0 {
             wait.finish();
@@ -195,9 +211,10 @@ impl Wait {
         if self.done.swap(true, Ordering::AcqRel) {
             return;
         }
-        match &self.mailbox {
-            Some((mailbox, token)) => mailbox.post(*token),
-            None => {
+        match &self.told {
+            Told::Mailbox(mailbox, token) => mailbox.post(*token),
+            Told::Signal(signal) => signal.raise(),
+            Told::Threads => {
                 // Under the lock, so that a waiter between its check and its sleep is not missed.
                 drop(self.lock.lock());
                 self.changed.notify_all();

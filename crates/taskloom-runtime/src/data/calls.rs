@@ -4,7 +4,7 @@
 use super::client::{DataClient, FetchError};
 use super::parting::Guest;
 use super::pending::{Pending, send};
-use super::take_segments;
+use super::{COPY_BELOW, take_segments};
 use bytes::Bytes;
 use std::sync::Arc;
 use taskloom_net::Channel;
@@ -74,7 +74,7 @@ impl PendingCall {
     /// Gives the call back when the answer makes no sense.
     pub(super) fn answer(self, reply: ActorReply, mut data: Bytes) -> Result<(), (Self, String)> {
         let answer = match reply.status {
-            ActorReply::OK => match take_segments(&mut data, &reply.segments) {
+            ActorReply::OK => match take_segments(&mut data, &reply.segments, COPY_BELOW) {
                 Some(segments) => ActorAnswer::Value(segments),
                 None => return Err((self, "a result's segments do not match its data".into())),
             },

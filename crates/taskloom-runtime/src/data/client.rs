@@ -1,5 +1,6 @@
 //! The asking side of the data plane.
 
+use super::COPY_BELOW;
 use super::detour::Detour;
 use super::download::{Download, Offer, Partials};
 use super::idle::LOOKS;
@@ -156,6 +157,22 @@ impl DataClient {
 
     /// Asks the worker at `address` for values; answers are in the order asked.
     pub fn fetch(&self, address: &str, tasks: Vec<TaskId>, on_reply: FetchCallback) {
+        self.fetch_with(address, tasks, COPY_BELOW, on_reply);
+    }
+
+    /// As [`DataClient::fetch`], for values that are read and dropped at once: nothing is copied out
+    /// of what came, so that a short segment keeps all that came with it.
+    pub fn fetch_to_read(&self, address: &str, tasks: Vec<TaskId>, on_reply: FetchCallback) {
+        self.fetch_with(address, tasks, 0, on_reply);
+    }
+
+    fn fetch_with(
+        &self,
+        address: &str,
+        tasks: Vec<TaskId>,
+        copy_below: usize,
+        on_reply: FetchCallback,
+    ) {
         let answers = tasks.iter().map(|_| None).collect();
         let open = (0..tasks.len()).collect();
         let in_frame =
@@ -165,7 +182,7 @@ impl DataClient {
             Ok(answers) => Joint::finish(&client, &from, answers, on_reply),
             Err(error) => on_reply(Err(error)),
         });
-        let fetch = PendingFetch { tasks, answers, open, in_frame, on_answers };
+        let fetch = PendingFetch { tasks, answers, open, in_frame, copy_below, on_answers };
         self.ask(address, Pending::Fetch(fetch));
     }
 

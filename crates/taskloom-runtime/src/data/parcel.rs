@@ -128,15 +128,17 @@ impl From<&str> for Unreadable {
     }
 }
 
-/// Takes a value off the front of a frame's data, and its files off the connection's.
+/// Takes a value off the front of a frame's data, and its files off the connection's. Segments shorter
+/// than `copy_below` bytes are copied out of the frame.
 pub(super) fn unpack(
     lengths: &[u64],
     layout: Option<&Layout>,
+    copy_below: usize,
     data: &mut Bytes,
     files: &mut VecDeque<OwnedFd>,
 ) -> Result<Vec<Bytes>, Unreadable> {
     let Some(layout) = layout else {
-        let segments = super::take_segments(data, lengths);
+        let segments = super::take_segments(data, lengths, copy_below);
         return segments.ok_or_else(|| "a value's segments do not match its data".into());
     };
     let own = usize::try_from(layout.data_bytes).ok().filter(|own| *own <= data.len());
@@ -163,7 +165,7 @@ pub(super) fn unpack(
             usize::try_from(*offset).ok()?..usize::try_from(offset.checked_add(*length)?).ok()?;
         (range.end <= source.len()).then(|| match range.len() {
             0 => Bytes::new(),
-            length if *file == Layout::IN_FRAME && length < COPY_BELOW => {
+            length if *file == Layout::IN_FRAME && length < copy_below => {
                 Bytes::copy_from_slice(&source[range])
             }
             _ => source.slice(range),

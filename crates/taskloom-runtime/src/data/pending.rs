@@ -117,6 +117,8 @@ pub(super) struct PendingFetch {
     pub(super) open: Vec<usize>,
     /// Shared memory cannot be mapped here.
     pub(super) in_frame: bool,
+    /// Segments shorter than this are copied out of the frame.
+    pub(super) copy_below: usize,
     pub(super) on_answers: AnswersCallback,
 }
 
@@ -201,7 +203,8 @@ impl PendingFetch {
         for (&at, item) in asked.iter().zip(&reply.items) {
             let outcome = match item.status {
                 FetchItem::OK => {
-                    match unpack(&item.segments, item.layout.as_ref(), &mut data, files) {
+                    let layout = item.layout.as_ref();
+                    match unpack(&item.segments, layout, self.copy_below, &mut data, files) {
                         Ok(segments) => FetchOutcome::Value(segments),
                         Err(Unreadable::Malformed(reason)) => return Err(reason),
                         Err(Unreadable::Unmappable(_)) => {

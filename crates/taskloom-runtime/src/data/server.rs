@@ -5,8 +5,8 @@ use super::memory::is_shared;
 use super::parcel::{Abilities, Parcel, Unreadable, unpack};
 use super::parting::{Guest, Guests, OnAlone};
 use super::shards::ShardServer;
-use super::take_segments;
 use super::transfers::{LARGE_FROM, Transfers};
+use super::{COPY_BELOW, take_segments};
 use crate::io::{Io, IoThread};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -307,7 +307,7 @@ impl Serving {
 
     fn put(&mut self, channel: &Arc<Channel>, put: Put, mut data: Bytes) -> Result<(), String> {
         let reply = PutReplier { channel: channel.clone(), request: put.request, answered: false };
-        match unpack(&put.segments, put.layout.as_ref(), &mut data, &mut self.files) {
+        match unpack(&put.segments, put.layout.as_ref(), COPY_BELOW, &mut data, &mut self.files) {
             Ok(segments) if data.is_empty() => {
                 self.store.put(put.value, put.size_bytes, segments, reply);
                 Ok(())
@@ -322,7 +322,7 @@ impl Serving {
     }
 
     fn call(&self, guest: &Arc<Guest>, call: ActorCall, mut data: Bytes) -> Result<(), String> {
-        let segments = take_segments(&mut data, &call.segments);
+        let segments = take_segments(&mut data, &call.segments, COPY_BELOW);
         let segments = segments.filter(|_| data.is_empty());
         let segments = segments.ok_or("the arguments' segments do not match the data")?;
         let reply = CallReplier::new(guest.clone(), call.request);

@@ -3,7 +3,7 @@
 use super::client::{DataClient, FetchError};
 use super::helper::Helper;
 use super::pending::{Pending, send};
-use super::take_segments;
+use super::{COPY_BELOW, take_segments};
 use crate::worker::spill::directory::{ScratchDirectory, base_directory};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -91,7 +91,7 @@ impl PendingShards {
         }
         let is_there = |length: &&u64| **length != ShardsReply::MISSING;
         let lengths: Vec<u64> = reply.lengths.iter().filter(is_there).copied().collect();
-        let segments = take_segments(&mut data, &lengths).filter(|_| data.is_empty());
+        let segments = take_segments(&mut data, &lengths, COPY_BELOW).filter(|_| data.is_empty());
         let Some(segments) = segments else {
             return Err((self, "pieces that do not match their data"));
         };
