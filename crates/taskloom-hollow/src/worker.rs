@@ -108,6 +108,8 @@ impl Worker {
                 self.running.retain(|(run, _)| !tasks.contains(&run.id.task));
                 return self.start();
             }
+            // It holds nothing.
+            SchedulerToWorker::Discard(tasks) => self.say(&WorkerToScheduler::Discarded(tasks)),
             SchedulerToWorker::Retract(task) => self.retract(task),
             SchedulerToWorker::Run(call) => {
                 let (request, payload) = (call.request, Default::default());

@@ -156,6 +156,7 @@ wire_record! {
 
     pub struct Collect {
         pub ticket: Ticket,
+        /// [`Collect::NO_HANDLE`]: the client has bound the key already.
         pub handle: Handle,
         pub key: Key,
     }
@@ -409,6 +410,11 @@ wire_record! {
         /// `timeout`, `unknown`, `unsupported`, … when it failed.
         pub error_kind: String,
     }
+}
+
+impl Collect {
+    /// Of a client that has bound the key already.
+    pub const NO_HANDLE: Handle = Handle(0);
 }
 
 impl TaskSpec {

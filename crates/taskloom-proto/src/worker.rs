@@ -34,6 +34,9 @@ wire_messages! {
         9 => Run(RunCall),
         /// Finish nothing, close.
         10 => Close(Closing),
+        /// Drop what is held of these, which came too late to be of use; answered by
+        /// [`WorkerToScheduler::Discarded`], so that what was said before is not believed.
+        11 => Discard(Vec<TaskId>),
         /// Follows the `Free` of a run that was cancelled.
         40 => Interrupt(InterruptRun),
         /// Hold copies of these results from now on.
@@ -74,6 +77,8 @@ wire_messages! {
         13 => Closing(Closing),
         /// A freed run that occupied resources has ended: they are free only now.
         14 => RunEnded(TaskAttempt),
+        /// Answer to [`SchedulerToWorker::Discard`]: what is told of these from now on is true.
+        15 => Discarded(Vec<TaskId>),
         /// A run is beyond its last limit.
         40 => Stuck(StuckRun),
         60 => LogEvent(LogEvent),

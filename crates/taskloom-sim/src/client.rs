@@ -30,7 +30,9 @@ pub struct SimFuture {
     /// The value that a sequential run gives.
     pub expected: u64,
     /// The value of the other work that the key may stand for: right after a collision was told.
-    pub other: Option<u64>,
+    pub other: Option<OtherWork>,
+    /// In a row.
+    pub failed_fetches: u32,
     /// Whether the task, or one that it needs, has a planted error or kills workers.
     pub may_fail: bool,
     /// Whether it is, or needs, scattered data, which cannot be made again.
@@ -340,9 +342,10 @@ impl SimClient {
         let future = self.futures.get_mut(&handle);
         let unknown = || Broken::new("I12", format!("collision of unknown handle {handle}"));
         let future = future.ok_or_else(unknown)?;
-        let other = future.other.take();
-        let itself = || Broken::new("I4", format!("{} collides with itself", future.key));
-        future.expected = other.ok_or_else(itself)?;
+        if future.other.as_ref().is_none_or(|other| other.is_kept) {
+            return Err(Broken::new("I4", format!("{} collides with itself", future.key)));
+        }
+        future.stand_for_other_work(true);
         if strict && !future.gone {
             future.known = Known::Cancelled(COLLISION.into());
             future.cancel_asked = true;
@@ -366,12 +369,29 @@ impl SimClient {
     }
 }
 
+/// What the key of a future may stand for instead.
+#[derive(Debug, Clone)]
+pub struct OtherWork {
+    pub value: u64,
+    /// It does.
+    pub is_kept: bool,
+}
+
 impl SimFuture {
+    /// From now on its key stands for what was submitted, or for the other work.
+    pub fn stand_for_other_work(&mut self, is_kept: bool) {
+        if let Some(other) = self.other.as_mut().filter(|other| other.is_kept != is_kept) {
+            other.is_kept = is_kept;
+            std::mem::swap(&mut other.value, &mut self.expected);
+        }
+    }
+
     pub fn new(key: Key, expected: u64) -> Self {
         Self {
             key,
             expected,
             other: None,
+            failed_fetches: 0,
             may_fail: false,
             needs_data: false,
             is_actor: false,

@@ -226,6 +226,7 @@ impl World {
             }
             Known::Erred(kind) if kind == "ActorLostError" => {
                 future.may_lose_actor
+                    || self.may_have_gone(client, future)
                     || future.desired
                     || future.unpickled
                     || self.is_shared_key(&future.key)

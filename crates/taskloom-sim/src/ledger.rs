@@ -144,7 +144,7 @@ impl Ledger {
                 let number = self.names.get(&worker.name);
                 self.is_end_expected.extend(number.copied());
             }
-            Action::CloseWorker(worker, _) => self.on_death(*worker),
+            Action::CloseWorker(worker, _) | Action::CutWorker(worker, _) => self.on_death(*worker),
             _ => {}
         }
     }

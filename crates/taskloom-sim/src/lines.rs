@@ -4,7 +4,9 @@
 use crate::agenda::Happening;
 use crate::broken::{Broken, Checked};
 use crate::client::{Known, SimClient, SimFuture};
+use crate::people::Pickle;
 use crate::world::World;
+use std::collections::BTreeSet;
 use taskloom_core::scheduler::{Event, Party};
 use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::ClientToScheduler;
@@ -94,7 +96,9 @@ impl World {
         self.last_session += 1;
         let session = ClientId(self.last_session);
         let Some(record) = self.client(client) else { return Ok(()) };
+        let before = record.session;
         let opening = record.begin_session(session, epoch, is_same_run)?;
+        self.lose_pickles(|pickle| pickle.session == before);
         self.doubtful.extend(opening.doubtful);
         // Who submits what needs them leaves them out, whoever else has the same tasks.
         let touched = self.with_dependents(opening.cancelled);
@@ -112,12 +116,21 @@ impl World {
     pub fn may_have_gone(&self, client: ClientId, future: &SimFuture) -> bool {
         let is_of_one = self.clients.get(&client).is_some_and(|record| record.sessions > 0);
         let is_of_others = future.desired || future.unpickled || future.needs_unpickled;
-        (is_of_one || is_of_others) && self.is_doubtful(&future.key)
+        // Who waits for a key that others unpickled in vain is told with them that it is lost.
+        ((is_of_one || is_of_others) && self.is_among(&self.doubtful, &future.key))
+            || (is_of_others && self.is_among(&self.lost_pickles, &future.key))
     }
 
-    fn is_doubtful(&self, key: &Key) -> bool {
-        let mut open: Vec<&Key> = self.doubtful.iter().collect();
-        let mut seen = std::collections::BTreeSet::new();
+    /// The scheduler may not know of these pickles (any more).
+    pub fn lose_pickles(&mut self, is_lost: impl Fn(&Pickle) -> bool) {
+        let lost = self.pickles.iter().filter(|pickle| is_lost(pickle));
+        self.lost_pickles.extend(lost.map(|pickle| pickle.future.key.clone()));
+    }
+
+    /// Whether the key is one of these, or of a task that needs one.
+    fn is_among(&self, keys: &BTreeSet<Key>, key: &Key) -> bool {
+        let mut open: Vec<&Key> = keys.iter().collect();
+        let mut seen = BTreeSet::new();
         while let Some(doubtful) = open.pop() {
             if doubtful == key {
                 return true;
@@ -170,6 +183,10 @@ impl SimClient {
                 future.place = None;
             }
             future.is_claimed = has_value;
+            if !future.has_ended {
+                // It is submitted again, and may be the first this time.
+                future.stand_for_other_work(false);
+            }
         }
         let held = self.futures.iter().filter(|(_, future)| !future.gone);
         held.map(|(handle, _)| handle).try_for_each(|handle| self.check_entry(*handle))?;

@@ -106,8 +106,12 @@ impl World {
         match misfortune {
             Misfortune::Dies => self.kill_in_its_sleep(number),
             Misfortune::Pauses(ms) => self.pause(number, in_ms(ms)),
-            // It was given up before.
-            Misfortune::Freezes if self.network.is_broken(number) => self.pause(number, in_ms(100)),
+            // Nobody would ever give it up (again), which is what makes a process go on here.
+            Misfortune::Freezes
+                if self.network.is_broken(number) || self.is_worker_of_another_run(number) =>
+            {
+                self.pause(number, in_ms(100));
+            }
             Misfortune::Freezes => {
                 self.pause(number, FROZEN);
                 self.report.frozen += 1;

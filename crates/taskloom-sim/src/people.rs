@@ -2,7 +2,7 @@
 
 use crate::agenda::Happening;
 use crate::broken::{Broken, Checked};
-use crate::client::{Known, SimClient, SimFuture, Todo, Watched};
+use crate::client::{Known, OtherWork, SimClient, SimFuture, Todo, Watched};
 use crate::plan::Deed;
 use crate::rng::mix;
 use crate::workload::{Behaviour, Call, Node};
@@ -20,6 +20,15 @@ use taskloom_proto::{TaskOptions, Value};
 use taskloom_runtime::client::{FunctionSpec, Submission};
 use taskloom_types::{Amount, ClientId, FunctionId, Handle, Key, Resources, TaskId, WorkerNo};
 
+/// A future in bytes: whoever reads them gets one of its own.
+#[derive(Debug, Clone)]
+pub struct Pickle {
+    ticket: Ticket,
+    /// In which it was made.
+    pub session: ClientId,
+    pub future: SimFuture,
+}
+
 impl World {
     pub fn client(&mut self, client: ClientId) -> Option<&mut SimClient> {
         self.clients.get_mut(&client).filter(|client| client.alive)
@@ -33,6 +42,7 @@ impl World {
             let travel = self.rng.below(self.latency_us);
             match todo {
                 Todo::Fetch { handle, task, worker } => {
+                    let travel = travel + self.pause_before_fetch_us(client, handle);
                     let fetch = Happening::ClientFetches { client, handle, task, worker };
                     self.agenda.after_us(travel, fetch);
                 }
@@ -43,6 +53,16 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The client waits longer each time, as it does where threads fetch.
+    fn pause_before_fetch_us(&self, client: ClientId, handle: Handle) -> u64 {
+        const FIRST_PAUSE_US: u64 = 200;
+        let future = self.clients.get(&client).and_then(|record| record.futures.get(&handle));
+        match future.map_or(0, |future| future.failed_fetches) {
+            0 | 1 => 0,
+            tries => FIRST_PAUSE_US << (tries - 2).min(6),
+        }
     }
 
     pub fn client_fetches(
@@ -76,9 +96,11 @@ impl World {
         }
         if let Some(value) = value {
             future.known = Known::Value(value);
+            future.failed_fetches = 0;
             return future.check_value();
         }
         future.known = Known::Pending;
+        future.failed_fetches += 1;
         if let Some(entry) = record.real.entry(handle) {
             record.real.client.fetch_failed(entry, task, worker);
         }
@@ -255,12 +277,16 @@ impl World {
         let Some(record) = self.clients.get_mut(&client) else { return Ok(()) };
         let key = Key::from_text(&format!("shared-{name}"));
         let mut future = SimFuture::new(key.clone(), call(which).value([]));
-        future.other = Some(call(1 - which).value([]));
+        future.other = Some(OtherWork { value: call(1 - which).value([]), is_kept: false });
         let real = record.real.client.clone();
         let mut submission = real.submission();
         if let Some(held) = submission.find(&key) {
             // Which work it stands for is not looked at here.
-            return record.take(held, || future).map(|_| ());
+            record.take(held, || future)?;
+            // What was let go is told before a submission begins.
+            submission.flush();
+            self.carry(client);
+            return Ok(());
         }
         let held = submission.add(key.clone(), call(which).spec_hash());
         let (handle, _) = record.take(held, || future)?;
@@ -476,7 +502,11 @@ impl World {
             let Some(held) = record.real.held(handle) else { continue };
             let ticket = self.pickles.len() as Ticket + 1;
             record.real.client.deposit(&held, ticket);
-            self.pickles.push((ticket, future.clone()));
+            if record.is_given_up {
+                // The scheduler never hears of it.
+                self.lost_pickles.insert(future.key.clone());
+            }
+            self.pickles.push(Pickle { ticket, session: record.session, future: future.clone() });
             self.carry(client);
             // The bytes may be faster than the news of them.
             let readers: Vec<ClientId> = self.clients.keys().copied().collect();
@@ -501,7 +531,7 @@ impl World {
 
     /// Reads a pickle, which others may have read before. The result must still be there.
     fn unpickle(&mut self, client: ClientId, which: usize) -> Checked {
-        let (ticket, pickled) = self.pickles[which].clone();
+        let Pickle { ticket, future: pickled, .. } = self.pickles[which].clone();
         // Who asked to cancel it meanwhile is known to those who held it.
         let all = self.clients.values().flat_map(|client| client.futures.values());
         let same = all.filter(|future| future.key == pickled.key);

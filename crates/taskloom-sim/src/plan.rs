@@ -125,11 +125,11 @@ pub struct SessionTrouble {
 
 impl SessionTrouble {
     /// Has its own chance, as other troubles have theirs: a seed's plan stays what it was.
-    pub fn random(seed: u64, is_calm: bool, restarts: bool) -> Self {
+    pub fn random(seed: u64, is_calm: bool) -> Self {
         let mut rng = Rng::new(seed ^ 0x005e_5510);
         let breaks = rng.chance(25);
         let outlasts_grace = breaks && !is_calm && rng.chance(75);
-        Self { breaks, outlasts_grace, restarts: restarts && !is_calm && rng.chance(12) }
+        Self { breaks, outlasts_grace, restarts: !is_calm && rng.chance(12) }
     }
 }
 

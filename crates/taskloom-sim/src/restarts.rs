@@ -43,6 +43,7 @@ impl World {
 
     fn lose_what_the_scheduler_had(&mut self) {
         self.shared.lose_all();
+        self.lose_pickles(|_| true);
         for record in self.clients.values_mut() {
             record.sharing.lose();
             record.is_given_up = true;
@@ -87,12 +88,17 @@ impl World {
         }
     }
 
+    /// Whether it has not noticed yet that this is another run of the scheduler.
+    pub fn is_worker_of_another_run(&self, worker: WorkerNo) -> bool {
+        worker.0 < self.first_numbers.worker
+    }
+
     /// Whether it was said to an earlier run of the scheduler: a new one never hears it.
     pub fn is_of_another_run(&self, event: &Event) -> bool {
         let first = self.first_numbers;
         match event {
             Event::WorkerMessage { worker, .. } | Event::WorkerLeft { worker } => {
-                worker.0 < first.worker
+                self.is_worker_of_another_run(*worker)
             }
             Event::ClientMessage { client, .. } | Event::ClientLeft { client } => {
                 client.0 < first.client
@@ -101,7 +107,7 @@ impl World {
                 supervisor.0 < first.supervisor
             }
             Event::Away(party) | Event::Back(party) => match party {
-                Party::Worker(worker) => worker.0 < first.worker,
+                Party::Worker(worker) => self.is_worker_of_another_run(*worker),
                 Party::Client(client) => client.0 < first.client,
                 Party::Supervisor(supervisor) => supervisor.0 < first.supervisor,
             },

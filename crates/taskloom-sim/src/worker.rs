@@ -179,6 +179,7 @@ impl SimWorker {
                 self.rules.on_compute(now, tasks);
             }
             SchedulerToWorker::Free(tasks) => self.rules.on_free(&tasks),
+            SchedulerToWorker::Discard(tasks) => self.rules.on_discard(tasks),
             SchedulerToWorker::Retract(run) => self.rules.on_retract(run.task, run.attempt),
             SchedulerToWorker::Interrupt(run) => self.rules.on_interrupt(now, &run),
             SchedulerToWorker::Holders(news) => {

@@ -2,10 +2,11 @@
 
 use crate::agenda::{Agenda, Happening, Planned};
 use crate::broken::{Broken, Checked};
-use crate::client::{SimClient, SimFuture};
+use crate::client::SimClient;
 use crate::ledger::Ledger;
 use crate::memory::MemoryTrouble;
 use crate::network::Network;
+use crate::people::Pickle;
 use crate::plan::{Part, Plan, SessionTrouble, Stage, What};
 pub use crate::report::Report;
 use crate::restarts::FirstNumbers;
@@ -15,7 +16,7 @@ use crate::worker::SimWorker;
 use crate::workload::{Node, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_core::scheduler::{Action, Config, DepositTimes, Event, Party, Scheduler};
-use taskloom_proto::client::{ClientToScheduler, Ticket};
+use taskloom_proto::client::ClientToScheduler;
 use taskloom_proto::supervisor::{RegisterSupervisor, SupervisorToScheduler};
 use taskloom_proto::worker::WorkerToScheduler;
 use taskloom_types::{ClientId, ConnId, Key, Nanos, WorkerNo};
@@ -38,8 +39,6 @@ pub struct Settings {
     pub validate_every: u64,
     /// Far more than any healthy run needs: beyond it the rules go round in circles (I11).
     pub max_events: u64,
-    /// Whether the scheduler is killed and started again in some runs.
-    pub restarts: bool,
     /// Whether every event is printed.
     pub trace: bool,
     /// Whether the trace's hash covers all that is in the messages.
@@ -56,7 +55,6 @@ impl Default for Settings {
             tasks: None,
             validate_every: 1,
             max_events: 100_000,
-            restarts: false,
             trace: false,
             hash_messages: false,
             #[cfg(feature = "planted")]
@@ -80,12 +78,7 @@ impl Settings {
 
     /// As options of the command that replays a run.
     fn options(&self) -> &'static str {
-        match (self.tasks.is_some(), self.restarts) {
-            (false, false) => "",
-            (true, false) => " --large",
-            (false, true) => " --restarts",
-            (true, true) => " --large --restarts",
-        }
+        if self.tasks.is_some() { " --large" } else { "" }
     }
 }
 
@@ -179,8 +172,9 @@ pub(crate) struct World {
     pub forced: BTreeSet<Key>,
     /// Keys whose results may have gone with the session of a client.
     pub doubtful: BTreeSet<Key>,
-    /// Pickled futures: whoever reads one gets a future of its own.
-    pub pickles: Vec<(Ticket, SimFuture)>,
+    pub pickles: Vec<Pickle>,
+    /// Keys whose pickles may keep nothing: what was said of them went with a session.
+    pub lost_pickles: BTreeSet<Key>,
     /// Workers that were retired and stay where they are.
     pub retired: BTreeSet<u64>,
     pub poll_pending: bool,
@@ -258,7 +252,7 @@ impl World {
             kills: may_die,
             heartbeats,
             is_memory_short: memory.limits.is_some(),
-            sessions: SessionTrouble::random(seed, trouble.calm, settings.restarts),
+            sessions: SessionTrouble::random(seed, trouble.calm),
         };
         let mut world = Self {
             settings,
@@ -293,6 +287,7 @@ impl World {
             forced: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             pickles: Vec::new(),
+            lost_pickles: BTreeSet::new(),
             retired: BTreeSet::new(),
             poll_pending: false,
             broken: None,

@@ -36,6 +36,8 @@ fn every_future_ends_as_it_should_and_nothing_is_left_in_many_small_worlds() {
         sum.network_faults,
         sum.clock_jumps,
         sum.restarts,
+        sum.scheduler_restarts,
+        sum.client_sessions,
         sum.scattered,
         sum.requests,
         sum.shared,

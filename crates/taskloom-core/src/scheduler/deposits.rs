@@ -39,9 +39,10 @@ impl Default for DepositTimes {
 enum Content {
     /// The task is held.
     Held(TaskId),
-    /// Collected before it was deposited; this task is what its key named or will name.
-    Overtaken(TaskId),
-    /// The task was cancelled.
+    /// Collected before it was deposited; this task is what its key named or will name, if
+    /// somebody has asked for that.
+    Overtaken(Option<TaskId>),
+    /// The task was cancelled, or gone before.
     Dropped(Arc<DropReason>),
 }
 
@@ -100,9 +101,9 @@ impl Deposits {
 
 impl Scheduler {
     pub(super) fn on_deposit(&mut self, client: ClientId, deposit: &Deposit) {
-        let Some(index) = self.task_of(client, deposit.handle) else { return };
         let times = self.config.deposits;
-        let lasts_ns = match self.deposits.entries.get(&deposit.ticket).map(|it| &it.content) {
+        let before = self.deposits.entries.get(&deposit.ticket).map(|it| &it.content);
+        let lasts_ns = match before {
             None => times.open_ns,
             Some(Content::Overtaken(_)) => times.collected_ns,
             // A ticket is used once.
@@ -111,8 +112,17 @@ impl Scheduler {
                 return;
             }
         };
-        self.deposits.take(deposit.ticket);
+        let has_readers = before.is_some();
         let until = self.now.after(lasts_ns);
+        let Some(index) = self.task_of(client, deposit.handle) else {
+            // Readers wait for the key itself until their time is over.
+            if !has_readers {
+                let content = Content::Dropped(Arc::new(already_gone()));
+                self.deposits.put(deposit.ticket, content, until);
+            }
+            return;
+        };
+        self.deposits.take(deposit.ticket);
         let id = self.tasks.id(index);
         self.tasks[index].holds += 1;
         self.deposits.put(deposit.ticket, Content::Held(id), until);
@@ -134,16 +144,14 @@ impl Scheduler {
             Some(Content::Dropped(why)) if self.is_gone(client, handle, &key) => {
                 self.refuse(client, handle, &why);
             }
-            Some(Content::Overtaken(_) | Content::Dropped(_)) => {
-                self.desire_once(client, handle, key)
-            }
-            None => {
+            Some(Content::Dropped(_)) => self.desire_once(client, handle, key),
+            Some(Content::Overtaken(_)) | None => {
                 self.desire_once(client, handle, key.clone());
-                if let Some(index) = self.tasks.find(&key) {
-                    let until = self.now.after(self.config.deposits.overtaken_ns);
-                    let content = Content::Overtaken(self.tasks.id(index));
-                    self.deposits.put(ticket, content, until);
-                }
+                // What its key named for an earlier reader may be gone.
+                self.deposits.take(ticket);
+                let until = self.now.after(self.config.deposits.overtaken_ns);
+                let id = self.tasks.find(&key).map(|index| self.tasks.id(index));
+                self.deposits.put(ticket, Content::Overtaken(id), until);
             }
         }
     }
@@ -156,13 +164,13 @@ impl Scheduler {
 
     /// The client may have the key already: then its handle is bound.
     fn bind_once(&mut self, client: ClientId, handle: Handle, index: u32) {
-        if self.task_of(client, handle) != Some(index) {
+        if handle != Collect::NO_HANDLE && self.task_of(client, handle) != Some(index) {
             self.bind(client, 0, handle, index, true);
         }
     }
 
     fn desire_once(&mut self, client: ClientId, handle: Handle, key: Key) {
-        if self.task_of(client, handle).is_none() {
+        if handle != Collect::NO_HANDLE && self.task_of(client, handle).is_none() {
             self.on_desire(client, Desire { handle, key });
         }
     }
@@ -170,6 +178,9 @@ impl Scheduler {
     /// The client's future ends: its task was cancelled or lost before the client could bind to it.
     pub(super) fn refuse(&mut self, client: ClientId, handle: Handle, why: &DropReason) {
         let Some(record) = self.clients.get_mut(&client) else { return };
+        if handle == Collect::NO_HANDLE {
+            return;
+        }
         let cancelled = KeysCancelled {
             handles: vec![handle],
             reason: why.reason.clone(),
@@ -200,8 +211,8 @@ impl Scheduler {
         {
             match self.deposits.take(ticket).map(|entry| entry.content) {
                 Some(Content::Held(id)) => self.drop_hold(id),
-                Some(Content::Overtaken(id)) => self.drop_if_unknown(id),
-                Some(Content::Dropped(_)) | None => {}
+                Some(Content::Overtaken(Some(id))) => self.drop_if_unknown(id),
+                Some(Content::Overtaken(None) | Content::Dropped(_)) | None => {}
             }
         }
     }
@@ -210,14 +221,18 @@ impl Scheduler {
     fn drop_if_unknown(&mut self, id: TaskId) {
         let Some(index) = self.tasks.get(id) else { return };
         if self.tasks[index].kind == Kind::Unknown {
-            let message = "nobody held the result any more when its future was unpickled";
-            let why = DropReason {
-                reason: "lost".into(),
-                message: message.into(),
-                lost: true,
-                ..DropReason::default()
-            };
-            self.steps.push(Step::Drop(index, Arc::new(why)));
+            self.steps.push(Step::Drop(index, Arc::new(already_gone())));
         }
+    }
+}
+
+/// The result was gone before its future was pickled, or no pickling of it was ever told.
+fn already_gone() -> DropReason {
+    let message = "nobody held the result any more when its future was unpickled";
+    DropReason {
+        reason: "lost".into(),
+        message: message.into(),
+        lost: true,
+        ..DropReason::default()
     }
 }

@@ -1,16 +1,16 @@
 //! Runs that are to be interrupted since their task was cancelled, and runs that do not end: the
 //! process of such a one is replaced, and nobody else who was in it is blamed.
 
+use super::Scheduler;
 use super::planted::Fault;
+use super::supervisors::Errand;
 use super::task::State;
 use super::transitions::{Interrupting, Step};
 use super::worker_table::WorkerSlot;
-use super::{Action, Scheduler};
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::policy::{InterruptRun, RunLimits, StuckRun};
-use taskloom_proto::supervisor::{SchedulerToSupervisor, WorkerName};
 use taskloom_proto::worker::{SchedulerToWorker, TaskAttempt};
-use taskloom_types::{ConnId, WorkerNo};
+use taskloom_types::WorkerNo;
 
 /// The types of the error that stands for a run beyond its hard limit, as a worker would report.
 const TIMEOUT_TYPES: [&str; 6] = [
@@ -96,13 +96,7 @@ impl Scheduler {
     /// Has the process of a worker that is of no use any more replaced.
     pub(super) fn ask_for_new_process(&mut self, slot: WorkerSlot) {
         self.counters.processes_replaced += 1;
-        let name = self.workers[slot].info.name.clone();
-        let mut supervisors: Vec<ConnId> = self.supervisors.keys().copied().collect();
-        supervisors.sort_unstable();
-        for supervisor in supervisors {
-            let message = SchedulerToSupervisor::RestartWorker(WorkerName { name: name.clone() });
-            self.outbox.push(Action::ToSupervisor(supervisor, message));
-        }
+        self.ask_supervisors(slot, Errand::Replace);
     }
 
     fn hard_timeout_error(&self, index: u32, slot: WorkerSlot, stuck: &StuckRun) -> ErrorInfo {

@@ -51,6 +51,7 @@ mod standing;
 mod stealing;
 mod story;
 mod submit;
+mod supervisors;
 mod suspects;
 mod task;
 mod task_logs;

@@ -32,10 +32,9 @@ impl Scheduler {
 
     /// Whether a task goes with an input that is dropped: it still is to be made from it, or its
     /// result names that input, which is lost.
-    pub(super) fn is_nothing_without(&self, index: u32, input: u32) -> bool {
+    pub(super) fn is_nothing_without(&self, index: u32, is_input_lost: bool) -> bool {
         let names_it = self.keeps_inputs(index) && self.tasks[index].state == State::Memory;
-        let is_lost = self.tasks[input].state != State::Memory;
-        self.tasks[index].state.is_active() || (names_it && is_lost)
+        self.tasks[index].state.is_active() || (names_it && is_input_lost)
     }
 
     /// Whether a run that ended has seen an input that was lost meanwhile.

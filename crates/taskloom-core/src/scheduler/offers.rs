@@ -5,7 +5,7 @@
 //! that work is not given out again whose result is about to be offered; see
 //! `docs/design/sessions.md`.
 
-use super::task::{Kind, State};
+use super::task::{Kind, State, mark};
 use super::transitions::{DropReason, Step};
 use super::worker_table::WorkerSlot;
 use super::workers::MAX_SIZE_BYTES;
@@ -207,7 +207,7 @@ impl Scheduler {
         let in_the_end = self.now.after(self.config.grace_ns.max(self.config.settle_ns));
         for Claim { handle, key, spec_hash, value } in claims {
             let index = match self.tasks.find(&key) {
-                Some(index) if self.is_other_work(index, spec_hash) => {
+                Some(index) if !self.is_claimed_work(index, spec_hash) => {
                     self.refuse_claim(client, handle, index);
                     continue;
                 }
@@ -222,30 +222,37 @@ impl Scheduler {
                 self.tasks[index].spec_hash = spec_hash;
             }
             self.bind(client, 0, handle, index, true);
+            // What a client has it does not lose with the workers that have it too.
+            if let Some(value) = value.filter(|_| self.is_missing(index)) {
+                self.take_back_value(index, value);
+            }
             self.adopt_offers(index);
-            let is_missing = self.tasks.is_live(index)
-                && self.tasks[index].kind == Kind::Unknown
-                && self.tasks[index].state == State::Released;
-            if !is_missing {
+            if !self.is_missing(index) {
                 continue;
             }
-            match value {
-                Some(value) => self.take_back_value(index, value),
+            match spec_hash {
                 // Every worker that comes back has offered what it holds, or will in this time;
                 // and so has the client that submits what this one only knows by its key.
-                None if settles || spec_hash == 0 => {
+                hash if settles || hash == 0 => {
                     self.offers.claims.push_back((in_the_end, self.tasks.id(index)));
                 }
-                None => self.offers.claims.push_front((self.now, self.tasks.id(index))),
+                _ => self.offers.claims.push_front((self.now, self.tasks.id(index))),
             }
         }
     }
 
-    /// Whether the key has been given to other work meanwhile. A claim without a hash is of a key
-    /// that somebody else made.
-    fn is_other_work(&self, index: u32, spec_hash: u64) -> bool {
-        let task = &self.tasks[index];
-        task.kind != Kind::Unknown && spec_hash != 0 && task.spec_hash != spec_hash
+    /// Whether only claims name the task, and nobody has its result.
+    fn is_missing(&self, index: u32) -> bool {
+        self.tasks.is_live(index)
+            && self.tasks[index].kind == Kind::Unknown
+            && self.tasks[index].state == State::Released
+    }
+
+    /// Whether the key still names the claimed work. A claim without a hash is of a key that somebody
+    /// else made.
+    fn is_claimed_work(&mut self, index: u32, spec_hash: u64) -> bool {
+        let is_unknown = self.tasks[index].kind == Kind::Unknown;
+        is_unknown || spec_hash == 0 || self.tasks[index].is_or_becomes(spec_hash)
     }
 
     fn refuse_claim(&mut self, client: ClientId, handle: Handle, index: u32) {
@@ -260,6 +267,9 @@ impl Scheduler {
     /// A client gives a small result back to the scheduler, which keeps it as scattered data.
     fn take_back_value(&mut self, index: u32, value: taskloom_proto::SmallBytes) {
         self.tasks[index].kind = Kind::Data;
+        if self.tasks[index].spec_hash == 0 {
+            self.tasks[index].marks |= mark::ANY_WORK;
+        }
         self.set_state(index, State::Waiting);
         self.finish_inline(index, value);
         self.run_steps();

@@ -2,6 +2,7 @@
 
 use super::clients::ClientRecord;
 use super::planted::Fault;
+use super::supervisors::Errand;
 use super::worker_table::{WorkerRecord, WorkerSlot};
 use super::{Action, Scheduler};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use taskloom_proto::client::{
     Answer, Closing, Question, Reply, Request, RestartWorkers, RetireWorkers, RunEverywhere,
     SchedulerToClient, WaitForWorkers,
 };
-use taskloom_proto::supervisor::{SchedulerToSupervisor, WorkerName};
+use taskloom_proto::supervisor::SchedulerToSupervisor;
 use taskloom_proto::worker::{RunCall, RunDone, SchedulerToWorker};
 use taskloom_types::{ClientId, Nanos, WorkerNo};
 
@@ -210,14 +211,7 @@ impl Scheduler {
             }
             worker.end_expected = true;
             names.push(worker.info.name.clone());
-        }
-        let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
-        supervisors.sort_unstable();
-        for (supervisor, name) in
-            supervisors.iter().flat_map(|s| names.iter().map(move |name| (*s, name)))
-        {
-            let message = SchedulerToSupervisor::RestartWorker(WorkerName { name: name.clone() });
-            self.outbox.push(Action::ToSupervisor(supervisor, message));
+            self.ask_supervisors(slot, Errand::Replace);
         }
         let until = (restart.timeout_ns > 0).then(|| self.now.after(restart.timeout_ns));
         let condition = Condition::Restarted { names, newer_than: newest };
@@ -270,9 +264,7 @@ impl Scheduler {
     fn on_shutdown(&mut self, client: ClientId, request: u64) {
         self.answer(client, request, Answer::ok(Value::Null));
         let closing = Closing { reason: "a client shut the cluster down".into() };
-        let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
-        supervisors.sort_unstable();
-        for supervisor in supervisors {
+        for supervisor in self.all_supervisors() {
             let message = SchedulerToSupervisor::Close(closing.clone());
             self.outbox.push(Action::ToSupervisor(supervisor, message));
         }
@@ -366,19 +358,13 @@ impl Scheduler {
                 Afterwards::Close => {}
             }
             let worker = &mut self.workers[slot];
-            let name = worker.info.name.clone();
             let closing = Closing { reason: "the worker was retired".into() };
             self.outbox.send_worker(worker, SchedulerToWorker::Close(closing));
             if retiring.asked_itself {
                 // Its process ends by itself, and a signal would hurry it.
                 continue;
             }
-            let mut supervisors: Vec<_> = self.supervisors.keys().copied().collect();
-            supervisors.sort_unstable();
-            for supervisor in supervisors {
-                let message = SchedulerToSupervisor::StopWorker(WorkerName { name: name.clone() });
-                self.outbox.push(Action::ToSupervisor(supervisor, message));
-            }
+            self.ask_supervisors(slot, Errand::Stop);
         }
     }
 

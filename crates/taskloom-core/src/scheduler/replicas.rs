@@ -63,6 +63,11 @@ impl Replication {
         self.last_job
     }
 
+    /// Whether the worker is to have a copy, and has not said that it has.
+    pub fn is_ordered(&self, id: TaskId, worker: WorkerNo) -> bool {
+        self.copies.contains_key(&(id, worker))
+    }
+
     pub fn is_idle(&self) -> bool {
         self.copies.is_empty()
     }

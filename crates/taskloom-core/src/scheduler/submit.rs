@@ -306,19 +306,28 @@ impl Scheduler {
         };
         let task = &self.tasks[index];
         if task.kind == Kind::Unknown {
-            return Found::New(index);
+            return match self.is_claimed_for_other_work(index, spec) {
+                true => Found::Other(index),
+                false => Found::New(index),
+            };
         }
         if self.is_dead_actor(index) && self.make_way(index) {
             return Found::New(self.insert_task(spec.key.clone()));
         }
-        let task = &self.tasks[index];
-        if task.spec_hash == spec.spec_hash {
+        if self.tasks[index].is_or_becomes(spec.spec_hash) {
             return Found::Same(index);
         }
         if self.make_way(index) {
             return Found::New(self.insert_task(spec.key.clone()));
         }
         Found::Other(index)
+    }
+
+    /// Whether somebody waits for an earlier result of the key, which is of other work. A graph's keys
+    /// name values, however they are made.
+    fn is_claimed_for_other_work(&self, index: u32, spec: &TaskSpec) -> bool {
+        let claimed = self.tasks[index].spec_hash;
+        claimed != 0 && claimed != spec.spec_hash && spec.flags & TaskSpec::GRAPH == 0
     }
 
     /// A task that only the lineage of held results keeps goes on without its name, so that the
@@ -547,7 +556,9 @@ impl Scheduler {
         };
         let kept_name = name(self.tasks[index].functions.first().copied());
         let refused_name = name(refused);
-        let (kept, refused) = if kept_name == refused_name {
+        let (kept, refused) = if self.tasks[index].kind == Kind::Unknown {
+            ("other work of an earlier session".into(), format!("{refused_name}(…)"))
+        } else if kept_name == refused_name {
             (format!("{kept_name}(…)"), format!("{refused_name}(…) with other arguments"))
         } else {
             (format!("{kept_name}(…)"), format!("{refused_name}(…)"))

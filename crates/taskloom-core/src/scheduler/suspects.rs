@@ -98,7 +98,7 @@ impl Scheduler {
     ) {
         match message {
             SupervisorToScheduler::Register(register) => {
-                self.supervisors.insert(supervisor, register.name);
+                self.on_supervisor_joined(supervisor, register.name);
             }
             SupervisorToScheduler::WorkerExited(report) => self.on_worker_exited(report),
             SupervisorToScheduler::Stopping(names) => self.on_stopping(&names),

@@ -147,6 +147,8 @@ pub mod mark {
     pub const DELAYED: u16 = 256;
     /// It runs where an input is that cannot be sent.
     pub const TIED: u16 = 512;
+    /// Who claimed it knew its key only: the first who knows its work says which that is.
+    pub const ANY_WORK: u16 = 1024;
     /// It does not run although all its inputs are there.
     pub const HELD_BACK: u16 = LIMBO | DELAYED;
 }
@@ -213,6 +215,15 @@ impl TaskRecord {
     #[must_use]
     pub fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0
+    }
+
+    /// Whether it is the work of this hash. Where nobody has said yet which it is, it is from now on.
+    pub fn is_or_becomes(&mut self, spec_hash: u64) -> bool {
+        if self.has(mark::ANY_WORK) && spec_hash != 0 {
+            self.marks &= !mark::ANY_WORK;
+            self.spec_hash = spec_hash;
+        }
+        self.spec_hash == spec_hash
     }
 
     fn empty(generation: u32) -> Self {

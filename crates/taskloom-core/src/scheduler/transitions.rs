@@ -636,17 +636,19 @@ impl Scheduler {
     /// Cancels a task for everybody, and all that depend on it. Each task is visited once: there
     /// may be very many paths through those that go on since somebody else needs them.
     fn drop_task(&mut self, index: u32, why: &Arc<DropReason>) {
-        let mut found: Vec<u32> = vec![index];
-        let mut seen: Set<u32> = found.iter().copied().collect();
+        let mut found: Vec<(u32, bool)> = vec![(index, self.tasks[index].state != State::Memory)];
+        let mut seen: Set<u32> = [index].into_iter().collect();
         let mut next = 0;
-        while let Some(index) = found.get(next).copied() {
+        while let Some((index, is_lost)) = found.get(next).copied() {
             next += 1;
             if self.drop_one(index, why) {
                 let dependents = self.tasks[index].dependents.iter();
                 let active = dependents
                     .filter_map(|id| self.tasks.get(*id))
-                    .filter(|dependent| self.is_nothing_without(*dependent, index));
-                found.extend(active.filter(|dependent| seen.insert(*dependent)));
+                    .filter(|dependent| self.is_nothing_without(*dependent, is_lost))
+                    .filter(|dependent| seen.insert(*dependent));
+                // What is nothing without it is lost with it, if only in the steps to come.
+                found.extend(active.map(|dependent| (dependent, true)));
             }
         }
     }

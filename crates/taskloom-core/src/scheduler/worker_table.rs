@@ -3,6 +3,7 @@
 use super::memory::Unmanaged;
 use super::queue::Queue;
 use super::standing::Place;
+use super::supervisors::Errand;
 use super::{Map, Set};
 use taskloom_proto::worker::{Heartbeat, RegisterWorker};
 use taskloom_types::{Attempt, FunctionNo, Nanos, Resources, TaskId, WorkerNo};
@@ -60,10 +61,15 @@ pub struct WorkerRecord {
     pub paused: Option<String>,
     /// Something waits until it has more memory.
     pub holds_back: bool,
+    /// What it was told to discard, and has not said that it did: until then nothing that it tells of
+    /// these counts.
+    pub discarding: Vec<TaskId>,
     /// Its connection is broken: it keeps what it has.
     pub away: bool,
     /// Whether its end was asked for: then nothing that ran there is to blame.
     pub end_expected: bool,
+    /// What its supervisor was asked to do with its process.
+    pub errand: Option<Errand>,
     /// Where it stands among those that look for work.
     pub place: Place,
     /// Whether it is in `Scheduler::victims`, and in `Scheduler::overfull`.
@@ -101,8 +107,10 @@ impl WorkerRecord {
             preparing: false,
             paused: None,
             holds_back: false,
+            discarding: Vec::new(),
             away: false,
             end_expected: false,
+            errand: None,
             place: Place::default(),
             is_victim: false,
             is_overfull: false,

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::Closing;
+use taskloom_proto::control::NotAcquired;
 use taskloom_proto::worker::{
     DepMissing, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt, TaskDone,
     TaskErred, WorkerToScheduler,
@@ -87,6 +88,7 @@ impl Scheduler {
             WorkerToScheduler::Spare(tasks) => self.on_spare(slot, &tasks),
             WorkerToScheduler::Unsent(unsent) => self.on_unsent(slot, unsent),
             WorkerToScheduler::Leave(_) => self.on_wish_to_leave(slot),
+            WorkerToScheduler::Discarded(tasks) => self.on_discarded(slot, &tasks),
             WorkerToScheduler::Offer(offered) => self.on_offer(slot, offered),
             WorkerToScheduler::Closing(_) => {
                 self.workers[slot].end_expected = true;
@@ -197,8 +199,41 @@ impl Scheduler {
             task.worker == slot || task.replicas.contains(&slot)
         });
         if !is_its_own && !self.has(Fault::LateCopyStays) {
-            self.outbox.free(&mut self.workers[slot], id);
+            self.discard(slot, id);
         }
+    }
+
+    /// A worker may have, or be about to get, a copy that does not count.
+    fn discard(&mut self, slot: WorkerSlot, id: TaskId) {
+        let worker = &mut self.workers[slot];
+        if self.tasks.get(id).is_none() {
+            // Nothing that is told of it will ever count.
+            self.outbox.free(worker, id);
+        } else if !worker.discarding.contains(&id) {
+            worker.discarding.push(id);
+            self.outbox.send_worker(worker, SchedulerToWorker::Discard(vec![id]));
+        }
+    }
+
+    /// Copies that a worker told of before it heard that it was to discard them are gone.
+    fn on_discarded(&mut self, slot: WorkerSlot, tasks: &[TaskId]) {
+        let worker = &mut self.workers[slot];
+        worker.discarding.retain(|task| !tasks.contains(task));
+        let number = worker.number;
+        for task in tasks {
+            // A copy that was ordered before went with the rest.
+            if self.replication.is_ordered(*task, number) {
+                let reason = "the worker had to discard it".into();
+                self.on_not_acquired(slot, &NotAcquired { task: *task, reason });
+            }
+        }
+    }
+
+    /// What is said of it was said too early to be true.
+    fn is_discarded(&mut self, slot: WorkerSlot, id: TaskId) -> bool {
+        let is_discarded = self.workers[slot].discarding.contains(&id);
+        self.counters.stale_messages += u64::from(is_discarded);
+        is_discarded
     }
 
     fn on_erred(&mut self, slot: WorkerSlot, erred: TaskErred) {
@@ -214,6 +249,9 @@ impl Scheduler {
     }
 
     fn on_fetched(&mut self, slot: WorkerSlot, id: TaskId) {
+        if self.is_discarded(slot, id) {
+            return;
+        }
         match self.tasks.get(id) {
             Some(index) if self.tasks[index].state == State::Memory => {
                 let size_bytes = self.tasks[index].size_bytes;
@@ -228,6 +266,9 @@ impl Scheduler {
 
     /// A client put scattered data on a worker.
     fn on_stored(&mut self, slot: WorkerSlot, id: TaskId, size_bytes: u64) {
+        if self.is_discarded(slot, id) {
+            return;
+        }
         let size_bytes = size_bytes.min(MAX_SIZE_BYTES);
         let Some(index) = self.tasks.get(id) else {
             self.counters.stale_messages += 1;
@@ -280,14 +321,15 @@ impl Scheduler {
             }
             return;
         }
-        if !holders.is_empty() && are_all && self.is_worth_another_try(index) {
+        // One that is away may not have heard yet that it holds it.
+        let is_some_away = holders.iter().any(|holder| self.workers[*holder].away);
+        if are_all && (is_some_away || (!holders.is_empty() && self.is_worth_another_try(index))) {
             return;
         }
         for holder in holders {
             self.remove_replica(index, holder);
             // Should it hold the value after all, it must not keep what nobody knows of.
-            let id = self.tasks.id(index);
-            self.outbox.free(&mut self.workers[holder], id);
+            self.discard(holder, self.tasks.id(index));
         }
         self.lose_result(index);
     }

@@ -158,6 +158,12 @@ impl Worker {
         self.give_back_room();
     }
 
+    /// As [`Self::on_free`], and the scheduler hears that it is so.
+    pub fn on_discard(&mut self, tasks: Vec<TaskId>) {
+        self.on_free(&tasks);
+        self.send(WorkerToScheduler::Discarded(tasks));
+    }
+
     /// A burst of tasks does not keep its memory for ever.
     fn give_back_room(&mut self) {
         /// Smaller tables are not worth the work.

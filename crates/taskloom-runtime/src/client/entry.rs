@@ -91,6 +91,8 @@ pub struct Entry {
     holders: AtomicU32,
     /// Is in the client's list of releases.
     pub(super) is_leaving: AtomicBool,
+    /// Its key stands for other work than was submitted here.
+    pub(super) is_of_other_work: AtomicBool,
     /// Its cancellation was asked for, and will come.
     pub(super) is_cancelling: AtomicBool,
     state: Mutex<State>,
@@ -110,6 +112,7 @@ impl Entry {
             function,
             holders: AtomicU32::new(0),
             is_leaving: AtomicBool::new(false),
+            is_of_other_work: AtomicBool::new(false),
             is_cancelling: AtomicBool::new(false),
             state: Mutex::default(),
         }

@@ -7,6 +7,7 @@ use super::wait::Wait;
 use super::{Client, Notice};
 use crate::link::{NewSession, Sink};
 use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use taskloom_proto::client::{KeyReady, Reply, SchedulerToClient};
 use taskloom_types::Handle;
@@ -79,8 +80,8 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
             });
             for handle in cancelled.handles {
                 let Some(entry) = table.get(handle).cloned() else { continue };
-                // Why it was cancelled first is why.
-                if matches!(entry.outcome(), Outcome::Cancelled(_)) {
+                // Why it was cancelled or refused first is why.
+                if matches!(entry.outcome(), Outcome::Cancelled(_) | Outcome::Refused(_)) {
                     continue;
                 }
                 // The scheduler has forgotten the key: it may be used for new work.
@@ -107,6 +108,9 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
                     complete(&entry, Outcome::Refused(text.into()), fired);
                 }
             } else {
+                if let Some(entry) = table.get(collision.handle) {
+                    entry.is_of_other_work.store(true, Ordering::Relaxed);
+                }
                 client.add_notice(Notice::Collision(collision));
             }
         }

@@ -129,9 +129,14 @@ fn claim_all(
             let _ = entry.set(Outcome::Pending);
         }
         if value.is_none() && submitted.contains(&entry.handle) {
+            // What was submitted here is submitted again.
+            entry.is_of_other_work.store(false, Ordering::Relaxed);
             continue;
         }
-        let (handle, key, spec_hash) = (entry.handle, entry.key.clone(), entry.spec_hash);
+        // Which work its value is of is not known here then.
+        let is_other = entry.is_of_other_work.load(Ordering::Relaxed);
+        let spec_hash = if is_other { 0 } else { entry.spec_hash };
+        let (handle, key) = (entry.handle, entry.key.clone());
         claims.push(Claim { handle, key, spec_hash, value });
         if claims.len() >= CLAIMS {
             link.send(ClientToScheduler::Claim(std::mem::take(&mut claims)));

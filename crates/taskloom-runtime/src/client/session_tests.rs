@@ -5,7 +5,7 @@ use crate::link::{Link, NewSession, Sink};
 use crate::message::Message;
 use bytes::Bytes;
 use taskloom_proto::ErrorInfo;
-use taskloom_proto::client::{KeyErred, KeyReady, SubmitBatch, TaskSpec};
+use taskloom_proto::client::{Collect, KeyErred, KeyReady, KeysCancelled, SubmitBatch, TaskSpec};
 
 #[derive(Default)]
 struct Recorder(Mutex<Vec<ClientToScheduler>>);
@@ -40,9 +40,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(false)
+    }
+
+    fn of(strict: bool) -> Self {
         let config = ClientConfig {
             name: "test".into(),
-            strict: false,
+            strict,
             worker: String::new(),
             token: Token::new("secret"),
             relayed: false,
@@ -89,15 +93,37 @@ impl Bench {
         self.client.flush_releases();
     }
 
-    /// The keys that are submitted, those that are claimed, and what is released, in a new session.
-    fn begin_session(&mut self) -> (Vec<Key>, Vec<Key>, Vec<Handle>) {
+    /// The key is in use for other work.
+    fn collides(&self, held: &Held) {
+        let (handle, key) = (held.entry().handle, held.entry().key.clone());
+        let collision = Collision { handle, key, ..Collision::default() };
+        self.inbox.deliver(&mut vec![SchedulerToClient::Collision(collision)]);
+    }
+
+    /// All that is said in a new session.
+    fn open_session(&mut self) -> Vec<ClientToScheduler> {
         self.epoch += 1;
         let restart = || self.recorder.0.lock().clear();
         let (epoch, reason) = (self.epoch, "the scheduler was started again");
         let session = NewSession { epoch, is_same_run: false, reason, restart: &restart };
         assert!(self.inbox.on_new_session(&session));
+        self.sent()
+    }
+
+    /// The hashes of what is claimed in a new session.
+    fn claimed_hashes(&mut self) -> Vec<u64> {
+        let of = |message| match message {
+            ClientToScheduler::Claim(claims) => claims,
+            _ => Vec::new(),
+        };
+        let claims = self.open_session().into_iter().flat_map(of);
+        claims.map(|claim| claim.spec_hash).collect()
+    }
+
+    /// The keys that are submitted, those that are claimed, and what is released, in a new session.
+    fn begin_session(&mut self) -> (Vec<Key>, Vec<Key>, Vec<Handle>) {
         let (mut submitted, mut claimed, mut released) = (Vec::new(), Vec::new(), Vec::new());
-        for message in self.sent() {
+        for message in self.open_session() {
             match message {
                 ClientToScheduler::Submit(batch) => {
                     submitted.extend(batch.tasks.into_iter().map(|task| task.key));
@@ -175,14 +201,41 @@ fn what_was_being_cancelled_when_a_session_ended_is_cancelled_and_not_submitted_
 }
 
 #[test]
-fn a_future_that_is_being_cancelled_is_not_asked_for_again_by_its_pickled_copy() {
+fn a_future_that_is_here_is_not_asked_for_again_by_its_pickled_copy() {
     let bench = Bench::new();
     let x = bench.submit("x", &[]);
-    bench.client.cancel(std::slice::from_ref(&x), false, "unknown", "");
     bench.sent();
     let copy = bench.client.submission().collect(&Key::from_text("x"), 1);
     assert!(Arc::ptr_eq(copy.entry(), x.entry()));
-    assert!(bench.sent().is_empty());
+    // then: its task may have been cancelled, and be somebody else's meanwhile
+    let sent = bench.sent();
+    let [ClientToScheduler::Collect(collect)] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!((collect.ticket, collect.handle), (1, Collect::NO_HANDLE));
+}
+
+#[test]
+fn a_value_of_other_work_is_claimed_for_its_key_only() {
+    let mut bench = Bench::new();
+    let (x, y) = (bench.submit("x", &[]), bench.submit("y", &[]));
+    bench.collides(&x);
+    bench.ready(&x);
+    bench.collides(&y);
+    // when: what is not done is submitted again, and may be the first this time
+    assert_eq!(bench.claimed_hashes(), [0]);
+    bench.ready(&y);
+    assert_eq!(bench.claimed_hashes(), [0, 7]);
+}
+
+#[test]
+fn a_future_that_was_refused_stays_refused() {
+    let bench = Bench::of(true);
+    let x = bench.submit("x", &[]);
+    bench.client.retry(std::slice::from_ref(&x));
+    bench.collides(&x);
+    let (handles, lost) = (vec![x.entry().handle], true);
+    let cancelled = KeysCancelled { handles, lost, ..KeysCancelled::default() };
+    bench.inbox.deliver(&mut vec![SchedulerToClient::Cancelled(cancelled)]);
+    assert!(matches!(x.entry().outcome(), Outcome::Refused(_)));
 }
 
 #[test]

@@ -114,13 +114,12 @@ impl<'a> Submission<'a> {
     /// Binds to the key of a future that was unpickled. `ticket`: of its pickling.
     #[must_use]
     pub fn collect(&mut self, key: &Key, ticket: Ticket) -> Held {
-        let held = self.find(key).unwrap_or_else(|| self.add(key.clone(), 0));
-        // A cancelled future stays that: the scheduler has forgotten its handle, or will have.
-        let is_cancelled = matches!(held.entry().outcome(), Outcome::Cancelled(_));
-        if is_cancelled || held.entry().is_cancelling() {
-            return held;
-        }
-        let handle = held.entry().handle;
+        // A key that is known here is bound already. Binding it again would revive what the
+        // scheduler has cancelled meanwhile.
+        let known = self.find(key);
+        let bound = known.is_some();
+        let held = known.unwrap_or_else(|| self.add(key.clone(), 0));
+        let handle = if bound { Collect::NO_HANDLE } else { held.entry().handle };
         let collect = Collect { ticket, handle, key: key.clone() };
         self.client.send(ClientToScheduler::Collect(collect));
         held

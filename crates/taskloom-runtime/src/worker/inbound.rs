@@ -89,6 +89,7 @@ impl<O: LocalObject> WorkerShell<O> {
         match message {
             SchedulerToWorker::Compute(tasks) => state.core.on_compute(now, tasks),
             SchedulerToWorker::Free(tasks) => state.core.on_free(&tasks),
+            SchedulerToWorker::Discard(tasks) => state.core.on_discard(tasks),
             SchedulerToWorker::Retract(run) => state.core.on_retract(run.task, run.attempt),
             SchedulerToWorker::Interrupt(run) => state.core.on_interrupt(now, &run),
             SchedulerToWorker::Holders(news) => state.core.on_holders(now, news),

@@ -4,12 +4,9 @@ use std::process::ExitCode;
 use taskloom_sim::{Failure, Part, Progress, Settings, run_many, run_part, shrink};
 
 const USAGE: &str = "\
-simulate [--from SEED] [--seeds COUNT] [--large] [--restarts]
-                                                   many seeds, on all cores
-simulate --seed SEED [--only STEPS] [--without TASKS] [--large] [--restarts]
-         [--trace | --shrink]
+simulate [--from SEED] [--seeds COUNT] [--large]   many seeds, on all cores
+simulate --seed SEED [--only STEPS] [--without TASKS] [--large] [--trace | --shrink]
                                                    one seed again, or a part of its plan
---restarts: the scheduler is killed and started again, too
 A run that fails is made smaller, and the command that replays it is printed.";
 
 /// What the command line says.
@@ -26,7 +23,7 @@ impl Options {
     fn parse(args: &[String]) -> Result<Self, String> {
         let (mut seed, mut from, mut seeds) = (None, 0, 10_000);
         let (mut only, mut without) = (None, None);
-        let (mut large, mut restarts, mut trace, mut shrink) = (false, false, false, false);
+        let (mut large, mut trace, mut shrink) = (false, false, false);
         let mut rest = args.iter();
         while let Some(name) = rest.next() {
             let mut value = || rest.next().ok_or(format!("{name} needs a value"));
@@ -40,7 +37,6 @@ impl Options {
                 "--only" => only = Some(value()?.as_str()),
                 "--without" => without = Some(value()?.as_str()),
                 "--large" => large = true,
-                "--restarts" => restarts = true,
                 "--trace" => trace = true,
                 "--shrink" => shrink = true,
                 other => return Err(format!("{other:?} is no option\n{USAGE}")),
@@ -49,7 +45,7 @@ impl Options {
         let part = Part::parse(only, without)
             .ok_or("--only takes steps as in 3,7 and --without tasks as in 3.0,3.2")?;
         let settings = if large { Settings::large() } else { Settings::default() };
-        let settings = Settings { restarts, trace, ..settings };
+        let settings = Settings { trace, ..settings };
         Ok(Self { seed, from, seeds, part, settings, shrink })
     }
 

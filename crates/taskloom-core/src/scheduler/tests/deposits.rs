@@ -2,6 +2,8 @@
 
 use super::*;
 use State::{Memory, Processing};
+use taskloom_proto::client::{ClientToScheduler, Collect};
+use taskloom_types::Key;
 
 /// Anna and alice, who may be silent for long.
 fn patient() -> Script {
@@ -136,4 +138,47 @@ fn a_ticket_serves_once() {
     assert_eq!(s.counters().stale_messages, 1);
     s.release("anna", &["y"]);
     assert_eq!(s.state("y"), None);
+}
+
+#[test]
+fn a_future_that_had_ended_when_it_was_pickled_is_lost_at_once() {
+    let mut s = patient();
+    s.client("bob");
+    s.new_handle("anna", "x");
+    s.pickles("anna", "x", 7);
+    assert_sent(&s.unpickles("bob", "x", 7), &["bob: x cancelled, lost"]);
+    assert_eq!(s.state("x"), None);
+}
+
+#[test]
+fn who_reads_later_what_nobody_has_pickled_does_not_wait_for_ever_either() {
+    let mut s = patient();
+    s.client("bob");
+    s.unpickles("bob", "x", 7);
+    s.release("bob", &["x"]);
+    s.pass(20 * Nanos::SECOND);
+    s.unpickles("bob", "x", 7);
+    assert_sent(&s.pass(29 * Nanos::SECOND), &[]);
+    assert_sent(&s.pass(2 * Nanos::SECOND), &["bob: x cancelled, lost"]);
+    assert_eq!(s.state("x"), None);
+}
+
+#[test]
+fn a_reader_that_has_the_key_only_says_that_it_has_read() {
+    let mut s = patient();
+    s.submit("anna", [future("x")]);
+    s.pickles("anna", "x", 7);
+    let collect = |s: &mut Script| {
+        let (ticket, handle, key) = (7, Collect::NO_HANDLE, Key::from_text("x"));
+        s.say("anna", ClientToScheduler::Collect(Collect { ticket, handle, key }))
+    };
+    assert_sent(&collect(&mut s), &[]);
+    s.release("anna", &["x"]);
+    // then: others may read it for a minute, as after any reader
+    s.pass(61 * Nanos::SECOND);
+    assert_eq!(s.state("x"), None);
+    // and when it is gone, there is no future to tell
+    assert_sent(&collect(&mut s), &[]);
+    assert_sent(&s.pass(31 * Nanos::SECOND), &[]);
+    assert_eq!(s.state("x"), None);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use State::{Memory, Processing, Released, Waiting};
+use taskloom_proto::worker::WorkerToScheduler;
 
 #[test]
 fn a_lost_result_that_is_wanted_is_made_again() {
@@ -95,7 +96,7 @@ fn a_worker_that_cannot_fetch_an_input_hears_of_other_holders() {
     s.fetched("bob", &["x"]);
     s.submit("anna", [future("y").needs(&["x"]).only_on(&["carol"])]);
     let sent = s.misses("carol", "x", &["alice"]);
-    assert_sent(&sent, &["alice frees x", "carol finds x from bob"]);
+    assert_sent(&sent, &["alice discards x", "carol finds x from bob"]);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn an_input_that_no_holder_can_give_is_made_again() {
         assert_sent(&s.misses("bob", "x", &["alice"]), &["bob finds x from alice"]);
     }
     let sent = s.misses("bob", "x", &["alice"]);
-    let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
+    let expected = ["alice discards x", "anna: x pending again", "alice runs x (attempt 2)"];
     assert_sent(&sent, &expected);
     let sent = s.done("alice", "x");
     assert_sent(&sent, &["bob finds x from alice", "anna finds x at alice"]);
@@ -133,7 +134,7 @@ fn a_client_that_cannot_fetch_a_result_is_sent_elsewhere() {
     s.done("alice", "x");
     s.fetched("bob", &["x"]);
     let sent = s.cannot_fetch("anna", "x", "alice");
-    assert_sent(&sent, &["alice frees x", "anna finds x at bob"]);
+    assert_sent(&sent, &["alice discards x", "anna finds x at bob"]);
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_result_that_no_client_can_fetch_is_made_again() {
         assert_sent(&s.cannot_fetch("anna", "x", "alice"), &["anna finds x at alice"]);
     }
     let sent = s.cannot_fetch("anna", "x", "alice");
-    let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
+    let expected = ["alice discards x", "anna: x pending again", "alice runs x (attempt 2)"];
     assert_sent(&sent, &expected);
 }
 
@@ -160,7 +161,7 @@ fn a_result_of_an_older_attempt_is_freed_and_the_newer_attempt_owns_the_task() {
     // when: alice reports the first attempt as done all the same
     let sent = s.done_as("alice", old.task, old.attempt, Outcome::default());
     // then
-    assert_sent(&sent, &["alice frees x"]);
+    assert_sent(&sent, &["alice discards x"]);
     assert_eq!(s.counters().stale_messages, 1);
     assert_sent(&s.done("bob", "x"), &["anna finds x at bob"]);
 }
@@ -263,4 +264,44 @@ fn who_was_introduced_to_a_worker_that_is_gone_forgets_it() {
     assert_eq!(known(&s), (1, 1));
     s.worker_leaves("alice");
     assert_eq!(known(&s), (0, 0));
+}
+
+#[test]
+fn what_a_worker_tells_of_a_copy_before_it_has_discarded_it_does_not_count() {
+    for has_discarded in [false, true] {
+        let mut s = Script::anna_and(["alice"]);
+        s.submit("anna", [future("x").rather_on(&["alice"])]);
+        s.join("bob");
+        // given: a copy of what nobody has, which is to go
+        assert_sent(&s.fetched("bob", &["x"]), &["bob discards x"]);
+        assert_sent(&s.fetched("bob", &["x"]), &[]);
+        s.done("alice", "x");
+        if has_discarded {
+            let discarded = WorkerToScheduler::Discarded(vec![s.id("x")]);
+            assert_sent(&s.report("bob", discarded), &[]);
+        }
+        // when
+        assert_sent(&s.fetched("bob", &["x"]), &[]);
+        let sent = s.worker_leaves("alice");
+        // then
+        let again = ["anna: x pending again", "bob runs x (attempt 2)"];
+        assert_sent(&sent, if has_discarded { &[] } else { &again });
+    }
+}
+
+#[test]
+fn a_result_is_not_given_up_because_its_holder_is_away_and_has_not_heard_of_it() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x")]);
+    s.done("alice", "x");
+    let alice = s.number("alice");
+    s.event(Event::Away(Party::Worker(alice)));
+    for _ in 0..100 {
+        assert_sent(&s.cannot_fetch("anna", "x", "alice"), &["anna finds x at alice"]);
+    }
+    s.event(Event::Back(Party::Worker(alice)));
+    let tries =
+        (0..100).take_while(|_| s.cannot_fetch("anna", "x", "alice") == ["anna finds x at alice"]);
+    assert_eq!(tries.count(), 8);
+    assert_eq!(s.state("x"), Some(Processing));
 }

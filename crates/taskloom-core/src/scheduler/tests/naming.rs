@@ -2,7 +2,8 @@
 
 use super::*;
 use State::{Memory, Processing, Released, Waiting};
-use taskloom_proto::client::{Question, RetireWorkers};
+use taskloom_proto::client::{PlanScatter, Question, RetireWorkers};
+use taskloom_types::Key;
 
 /// Files `a` of alice and `b` of bob, and a list of both, which `reader` on bob is to read.
 fn shuffle() -> Script {
@@ -92,6 +93,34 @@ fn a_list_that_nobody_reads_any_more_is_not_made_again() {
     let sent = s.worker_leaves("bob");
     assert_eq!(sent[0], "anna: reader pending again");
     assert_eq!(s.state("a"), Some(Processing));
+}
+
+/// Lists of lists, and at the end data that cannot be made again.
+#[test]
+fn what_names_lost_data_through_others_is_dropped_with_it() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    let items = vec![(s.new_handle("anna", "data"), Key::from_text("data"), 10)];
+    let scatter = PlanScatter { items, workers: vec!["alice".into()], ..PlanScatter::default() };
+    s.request("anna", Question::PlanScatter(scatter));
+    s.stored("alice", "data");
+    s.submit(
+        "anna",
+        [
+            step("file").needs(&["data"]).rather_on(&["bob"]),
+            step("list").keeps_inputs().needs(&["file"]).rather_on(&["bob"]),
+            future("lists").keeps_inputs().needs(&["list"]).rather_on(&["bob"]),
+        ],
+    );
+    s.done_with("bob", "file", Outcome::of_bytes(5_000));
+    s.done_with("bob", "list", Outcome::inline());
+    s.done_with("bob", "lists", Outcome::inline());
+    s.release("anna", &["data"]);
+    s.worker_leaves("alice");
+    assert_eq!(s.state("lists"), Some(Memory));
+    // when: the file must be made again, from data that is gone
+    let sent = s.worker_leaves("bob");
+    assert!(sent.contains(&"anna: lists cancelled, lost".to_string()), "{sent:?}");
+    assert_eq!(s.scheduler.task_count(), 0);
 }
 
 #[test]

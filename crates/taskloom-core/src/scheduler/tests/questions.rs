@@ -146,6 +146,20 @@ fn a_restart_of_some_workers_keeps_the_tasks_and_blames_none() {
 }
 
 #[test]
+fn a_supervisor_that_comes_back_late_hears_what_was_asked_meanwhile() {
+    let mut s = Script::new();
+    s.client("anna");
+    s.join(worker("alice").supervised());
+    assert_sent(&s.request("anna", restart(&["alice"], 0)), &[]);
+    assert_sent(&s.supervisor(), &["supervisor restarts alice"]);
+    s.worker_leaves("alice");
+    let sent = s.join(worker("alice").supervised());
+    assert_sent(&sent, &["alice is registered", "anna gets an answer"]);
+    // and only as long as the process is there
+    assert_sent(&s.supervisor(), &[]);
+}
+
+#[test]
 fn a_restart_that_takes_too_long_ends_with_a_timeout() {
     let mut s = Script::new();
     s.client("anna");

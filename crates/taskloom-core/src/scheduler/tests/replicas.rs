@@ -240,3 +240,16 @@ fn a_copy_whose_other_holder_leaves_stays() {
     s.fetched("bob", &["x"]);
     assert_sent(&spares(&mut s, "bob", "x"), &[]);
 }
+
+#[test]
+fn a_copy_that_was_ordered_and_had_to_be_discarded_is_ordered_again() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", [future("x").only_on(&["alice"])]);
+    assert_sent(&s.fetched("bob", &["x"]), &["bob discards x"]);
+    s.done("alice", "x");
+    assert_sent(&s.request("anna", replicate(&["x"], 2)), &["bob copies x from alice"]);
+    assert_sent(&s.fetched("bob", &["x"]), &[]);
+    let discarded = WorkerToScheduler::Discarded(vec![s.id("x")]);
+    assert_sent(&s.report("bob", discarded), &["bob copies x from alice"]);
+    assert_sent(&s.fetched("bob", &["x"]), &["anna gets an answer"]);
+}

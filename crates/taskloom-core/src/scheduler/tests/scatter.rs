@@ -175,7 +175,7 @@ fn data_under_the_key_of_a_forgotten_task_is_other_data() {
 fn stored_data_that_nobody_planned_is_freed() {
     let mut s = Script::anna_and(["alice", "bob"]);
     s.submit("anna", [future("x").only_on(&["bob"])]);
-    assert_sent(&s.stored("alice", "x"), &["alice frees x"]);
+    assert_sent(&s.stored("alice", "x"), &["alice discards x"]);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn d35_a_broken_connection_does_not_lose_data_that_cannot_be_made_again() {
     }
     // then: but it is not sought for ever
     let sent = s.misses("bob", "x", &["alice"]);
-    let expected = ["alice frees x", "bob frees y"];
+    let expected = ["alice discards x", "bob frees y"];
     assert!(expected.iter().all(|line| sent.contains(&line.to_string())), "{sent:?}");
     assert!(sent.contains(&"anna: y cancelled, lost".to_string()), "{sent:?}");
 }

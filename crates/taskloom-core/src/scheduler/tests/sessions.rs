@@ -292,3 +292,57 @@ fn ids_of_one_run_mean_nothing_in_another() {
     };
     assert_ne!(id(0x1234_5678_0000_0001), id(0x8765_4321_0000_0001));
 }
+
+/// Ben knows the key, and perhaps the value, but not the work.
+fn claim_the_key(s: &mut Script, value: Option<&[u8]>) -> Vec<String> {
+    let handle = s.new_handle("ben", "x");
+    let value = value.map(SmallBytes::copy_of);
+    let claim = Claim { handle, key: Key::from_text("x"), spec_hash: 0, value };
+    s.say("ben", ClientToScheduler::Claim(vec![claim]))
+}
+
+#[test]
+fn whoever_knows_only_the_key_may_claim_it_before_the_one_who_made_it() {
+    for anna_has_it in [true, false] {
+        let mut s = returning_anna();
+        s.client("ben");
+        claim_the_key(&mut s, Some(b"value"));
+        let said = if anna_has_it {
+            claim(&mut s, "x", Some(b"value"))
+        } else {
+            s.submit("anna", [future("x").calls("f")])
+        };
+        assert_sent(&said, &["anna has x"]);
+        // and from now on the key stands for that work
+        s.client("carol");
+        let said = s.submit("carol", [future("x").calls("g")]);
+        assert_eq!(said[0], "carol: x is data(…), not g(…)");
+    }
+}
+
+#[test]
+fn what_a_client_has_itself_is_not_lost_with_the_worker_that_offers_it_too() {
+    let mut s = returning_anna();
+    s.join(returning("alice"));
+    offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
+    claim(&mut s, "x", Some(b"value"));
+    s.worker_leaves("alice");
+    assert_eq!(s.state("x"), Some(State::Memory));
+}
+
+#[test]
+fn a_claimed_key_is_not_used_for_other_work_but_in_a_graph_whose_keys_name_values() {
+    let mut s = returning_anna();
+    claim(&mut s, "x", None);
+    s.client("ben");
+    let said = s.submit("ben", [future("x").calls("g")]);
+    assert_sent(&said, &["ben: x is other work of an earlier session, not g(…)"]);
+    s.join(returning("alice"));
+    offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
+    assert_eq!(s.state("x"), Some(State::Memory));
+    // but
+    claim(&mut s, "y", None);
+    assert_sent(&s.submit("ben", [future("y").calls("g").graph()]), &[]);
+    s.pass(SETTLE);
+    assert_eq!(s.processing("alice"), ["y"]);
+}

@@ -122,6 +122,9 @@ impl Words {
             SchedulerToWorker::Free(tasks) => {
                 lines.push(format!("{name} frees {}", self.keys(&tasks)));
             }
+            SchedulerToWorker::Discard(tasks) => {
+                lines.push(format!("{name} discards {}", self.keys(&tasks)));
+            }
             SchedulerToWorker::Retract(run) => {
                 lines.push(format!("{name} is asked for {} back", self.key(run.task)));
             }

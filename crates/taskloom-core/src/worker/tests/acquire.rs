@@ -103,3 +103,14 @@ fn an_order_is_met_by_an_inline_value_that_a_run_brings() {
     s.start_all();
     assert!(s.worker.has_value(task(1)));
 }
+
+#[test]
+fn what_is_discarded_is_said_to_be() {
+    let mut s = Script::new();
+    order(&mut s, 1, &[ALICE]);
+    s.fetched(ALICE, &[(1, VALUE)]);
+    let sent = s.on(|worker, _| worker.on_discard(vec![task(1), task(2)]));
+    let discarded = WorkerToScheduler::Discarded(vec![task(1), task(2)]);
+    assert_eq!(sent, [Action::DropValue(task(1)), Action::Send(discarded)]);
+    s.assert_empty();
+}
