@@ -89,6 +89,11 @@ pub(super) struct Memory {
     pub(super) clock: u32,
     /// The process, as last measured.
     resident_bytes: u64,
+    /// What it occupied beside the results in memory when it was measured on time. Less than nothing
+    /// where these are estimated too high.
+    beside_results: i64,
+    /// When results in memory exceed this, some may have to leave it.
+    relieve_from_bytes: u64,
     /// Of results in memory at that time.
     measured_bytes: u64,
     /// When results in memory exceed this before the process is measured again, it is too large
@@ -128,7 +133,27 @@ struct Paused {
 
 impl Memory {
     pub(super) fn new(limits: MemoryLimits) -> Self {
-        Self { limits, ..Self::default() }
+        let mut memory = Self { limits, ..Self::default() };
+        memory.watch_bounds();
+        memory
+    }
+
+    /// What the process occupies with so many bytes of results in memory, as far as can be told from
+    /// the last measurement: it is made ten times a second, and results come more often.
+    fn process_bytes(&self, in_memory_bytes: u64) -> u64 {
+        in_memory_bytes.saturating_add_signed(self.beside_results)
+    }
+
+    /// Finds out from when on results exceed a bound.
+    fn watch_bounds(&mut self) {
+        let MemoryLimits { target_bytes, spill_bytes, .. } = self.limits;
+        let of_results = if target_bytes > 0 { target_bytes } else { u64::MAX };
+        let of_process = match spill_bytes {
+            0 => u64::MAX,
+            _ if self.evicting => 0,
+            bound => bound.saturating_add_signed(self.beside_results.saturating_neg()),
+        };
+        self.relieve_from_bytes = of_results.min(of_process);
     }
 
     /// Whether some value is not in memory.
@@ -165,6 +190,8 @@ impl Memory {
         self.spilled += 1;
         self.spilled_bytes += size_bytes;
         self.settling_bytes[0] += size_bytes;
+        // Those who come in its place are new.
+        self.rank_from_bytes = self.rank_from_bytes.saturating_sub(size_bytes);
     }
 
     /// Until then nothing is written; `None`: from now on. What may leave memory is another then.
@@ -183,6 +210,12 @@ impl Memory {
             target => target.min(self.limits.spill_bytes),
         }
     }
+}
+
+/// `a - b`.
+fn signed_difference(a: u64, b: u64) -> i64 {
+    let size = i64::try_from(a.abs_diff(b)).unwrap_or(i64::MAX);
+    if a < b { -size } else { size }
 }
 
 impl Worker {
@@ -206,6 +239,12 @@ impl Worker {
         self.memory.is_paused()
     }
 
+    /// Whether results have to leave memory, or nothing starts for lack of it.
+    #[must_use]
+    pub fn is_memory_short(&self) -> bool {
+        self.memory.evicting || self.memory.is_paused()
+    }
+
     fn in_memory_bytes(&self) -> u64 {
         self.managed_bytes.saturating_sub(self.memory.spilled_bytes)
     }
@@ -225,6 +264,12 @@ impl Worker {
         let goal = memory.goal_bytes();
         memory.evicting =
             bound > 0 && (resident_bytes > bound || (memory.evicting && resident_bytes > goal));
+        // What has just left memory may still be part of what was measured.
+        let shown = resident_bytes.saturating_sub(memory.settling_bytes[1]);
+        let in_memory = self.in_memory_bytes();
+        let memory = &mut self.memory;
+        memory.beside_results = signed_difference(shown, in_memory);
+        memory.watch_bounds();
         if memory.evicting && memory.last_trim.after(TRIM_PAUSE) <= now {
             memory.last_trim = now;
             self.actions.push(Action::TrimMemory);
@@ -332,10 +377,16 @@ impl Worker {
 
     /// Results have come. The hot path ends at the first line.
     pub(super) fn check_target(&mut self) {
-        let target = self.memory.limits.target_bytes;
-        if target > 0 && self.in_memory_bytes() > target {
-            self.relieve();
+        let in_memory = self.in_memory_bytes();
+        if in_memory <= self.memory.relieve_from_bytes {
+            return;
         }
+        let bound = self.memory.limits.spill_bytes;
+        if bound > 0 && !self.memory.evicting {
+            self.memory.evicting = self.memory.process_bytes(in_memory) > bound;
+            self.memory.watch_bounds();
+        }
+        self.relieve();
     }
 
     /// At the end of an event that brought results: pauses at once if they are more than the
@@ -358,8 +409,8 @@ impl Worker {
         if !memory.evicting {
             return over_target;
         }
-        let leaving = memory.writing_bytes + memory.settling_bytes.iter().sum::<u64>();
-        let over_bound = memory.resident_bytes.saturating_sub(memory.goal_bytes() + leaving);
+        let process_bytes = memory.process_bytes(self.in_memory_bytes());
+        let over_bound = process_bytes.saturating_sub(memory.goal_bytes() + memory.writing_bytes);
         over_target.max(over_bound)
     }
 

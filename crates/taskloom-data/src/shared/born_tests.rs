@@ -176,6 +176,20 @@ fn what_is_beyond_the_limits_is_refused_and_copies_still_find_room() {
 }
 
 #[test]
+fn where_memory_is_short_some_idle_memory_stays_and_is_told() {
+    let pool = pool();
+    let made: Vec<_> = (0..4).map(|fill| made(&pool, fill)).collect();
+    assert_eq!(pool.idle_mapped_bytes(), 0);
+    made.into_iter().for_each(free);
+    let each = pool.usage().idle_bytes / 4;
+    assert_eq!(pool.idle_mapped_bytes(), 4 * each);
+    pool.trim_to(2 * each);
+    assert_eq!((pool.usage().idle, pool.idle_mapped_bytes()), (2, 2 * each));
+    pool.trim_to(0);
+    assert_eq!((pool.usage().idle, pool.idle_mapped_bytes()), (0, 0));
+}
+
+#[test]
 fn other_memory_is_not_taken() {
     let own = vec![0u8; LENGTH];
     let start = NonNull::from(&own[0]);

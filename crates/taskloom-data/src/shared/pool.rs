@@ -220,9 +220,32 @@ impl Pool {
         drop(dropped);
     }
 
+    /// Gives the oldest idle segments back to the system, until the rest have at most so many bytes.
+    pub fn trim_to(&self, bytes: u64) {
+        let mut dropped = Vec::new();
+        let mut state = self.state.lock();
+        while state.usage.idle_bytes > bytes
+            && let Some(oldest) = state.take_oldest()
+        {
+            dropped.push(oldest);
+        }
+        drop(state);
+        // Freeing a large file takes a while: not under the lock.
+        drop(dropped);
+    }
+
     #[must_use]
     pub fn usage(&self) -> PoolUse {
         self.state.lock().usage
+    }
+
+    /// Bytes of idle segments that this process has mapped: they count as its memory, and are what
+    /// the next values are written into.
+    #[must_use]
+    pub fn idle_mapped_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let mapped = state.idle.iter().filter(|idle| idle.file.has_window());
+        mapped.map(|idle| idle.file.capacity).sum()
     }
 }
 

@@ -117,9 +117,15 @@ impl SharedMemory {
         self.inner.pool.usage()
     }
 
-    /// Gives memory back that holds no value. For when memory is short.
-    pub fn release_idle(&self) {
-        self.inner.pool.trim(Duration::ZERO);
+    /// Gives memory back that holds no value, but for so many bytes of it. For when memory is short.
+    pub fn release_idle(&self, kept_bytes: u64) {
+        self.inner.pool.trim_to(kept_bytes);
+    }
+
+    /// Bytes that count as this process's memory and hold no value: the next ones are written there.
+    #[must_use]
+    pub fn idle_bytes(&self) -> u64 {
+        self.inner.pool.idle_mapped_bytes()
     }
 
     fn arm(&self) {

@@ -13,6 +13,10 @@ use taskloom_types::TaskId;
 const DEFAULT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 const LIMIT_SHARE: u64 = 8;
 
+/// The share of the limit that is kept for the next values where memory is short: who makes large
+/// arrays one after the other would get fresh pages for each.
+pub(super) const IDLE_SHARE: u64 = 32;
+
 /// Who may write to the memory of an encoded result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KnownTo {
@@ -97,6 +101,6 @@ impl<O: LocalObject> WorkerShell<O> {
     /// those that somebody reads. For when memory is short.
     pub fn drop_copies(&self) {
         self.state.lock().drop_exports(0);
-        self.memory().release_idle();
+        self.memory().release_idle(self.config.memory_limit / IDLE_SHARE);
     }
 }

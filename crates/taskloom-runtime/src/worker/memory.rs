@@ -3,6 +3,7 @@
 
 use super::WorkerShell;
 use super::disk::{self, Job};
+use super::exports::IDLE_SHARE;
 use super::inbound::stored_item;
 use super::jobs::{Encode, Job as ServiceJob, Serve};
 use super::spill::{SpillError, SpilledValue};
@@ -101,7 +102,7 @@ impl<O: LocalObject> WorkerShell<O> {
         if !self.state.lock().core.wants_measurement() {
             return;
         }
-        let resident_bytes = own_resident_bytes();
+        let resident_bytes = self.occupied_bytes();
         let now = self.now();
         let mut state = self.state.lock();
         state.core.on_resident_early(now, resident_bytes);
@@ -109,8 +110,15 @@ impl<O: LocalObject> WorkerShell<O> {
         self.flush_if_urgent();
     }
 
+    /// Memory of this process that is in use. Some that is idle is left out, since the next result will be
+    /// in it: a worker that is paused can make that one.
+    fn occupied_bytes(&self) -> u64 {
+        let kept_idle = self.config.memory_limit / IDLE_SHARE;
+        own_resident_bytes(self.memory().idle_bytes().min(kept_idle))
+    }
+
     fn measure_memory(&self) {
-        let resident_bytes = own_resident_bytes();
+        let resident_bytes = self.occupied_bytes();
         let now = self.now();
         let mut state = self.state.lock();
         let was_paused = state.core.is_paused();
@@ -119,7 +127,7 @@ impl<O: LocalObject> WorkerShell<O> {
             // Cycles of dead objects may be what fills the memory.
             self.jobs.push(ServiceJob::CollectCycles);
         }
-        let is_quiet = state.core.executing().next().is_none() && !state.core.is_paused();
+        let is_quiet = state.core.executing().next().is_none() && !state.core.is_memory_short();
         let is_over = matches!(state.phase, Phase::Closed(_));
         self.release(state, now);
         self.flush_if_urgent();

@@ -431,7 +431,7 @@ impl<O: LocalObject> WorkerShell<O> {
     }
 
     fn send_heartbeat(&self, cpu_percent: f64) {
-        let resident_bytes = own_resident_bytes();
+        let resident_bytes = own_resident_bytes(0);
         let (disk_bytes, spill_error) = self.disk_state();
         let now = self.now();
         let mut state = self.state.lock();

@@ -25,6 +25,11 @@ impl Script {
         self.on(|worker, _| assert!(worker.on_finished(task(index), 1, size_bytes, duration_ns)))
     }
 
+    fn make_and_write(&mut self, index: u32, size_bytes: u64) -> (Vec<u32>, Vec<Action>) {
+        let actions = self.make(index, size_bytes);
+        self.write_all(&actions)
+    }
+
     fn measure(&mut self, resident_bytes: u64) -> Vec<Action> {
         self.on(|worker, now| worker.on_resident(now, resident_bytes))
     }
@@ -416,6 +421,54 @@ fn results_that_come_faster_than_the_process_is_measured_pause_it() {
     assert!(actions.contains(&retracted(3, 1, true)));
     // It was freed meanwhile.
     assert_eq!(states(&script.measure(140_000)), [MemoryState::RUNNING]);
+}
+
+#[test]
+fn results_go_to_disk_as_soon_as_the_process_must_be_too_large_for_them() {
+    // given: 60 kB beside the results, which are far below their own bound
+    let mut script = script();
+    script.make(1, 40_000);
+    script.make(2, 40_000);
+    assert!(script.measure(140_000).is_empty());
+    assert!(!script.worker.is_memory_short());
+    // when: the process has 155 kB with the next one, whether or not it was measured again
+    let actions = script.make(3, 15_000);
+    // then: results go until the process is below 100 kB, and no more
+    assert!(script.worker.is_memory_short());
+    let (written, more) = script.write_all(&actions);
+    assert_eq!(written, [1, 2]);
+    assert!(spills(&more).is_empty());
+    assert!(spills(&script.measure(75_000)).is_empty());
+    assert!(!script.worker.is_memory_short());
+}
+
+#[test]
+fn while_memory_is_short_each_result_makes_room_for_itself() {
+    const MB: u64 = 1_000_000;
+    let mut script = Script::with(MemoryLimits {
+        limit_bytes: 250 * MB,
+        target_bytes: 100 * MB,
+        spill_bytes: 150 * MB,
+        pause_bytes: 200 * MB,
+        exhausted_after_ns: Nanos::SECOND,
+    });
+    script.make(1, 20 * MB);
+    let actions = script.measure(160 * MB);
+    script.write_all(&actions);
+    for index in 2..20 {
+        let (written, _) = script.make_and_write(index, 20 * MB);
+        assert_eq!(written, [index], "without a measurement between");
+    }
+}
+
+#[test]
+fn results_that_are_estimated_far_too_high_do_not_confuse_the_books() {
+    let mut script = script();
+    script.make(1, 90_000);
+    // The process is smaller than what its results are said to be.
+    assert!(script.measure(10_000).is_empty());
+    assert!(spills(&script.make(2, 5_000)).is_empty());
+    script.worker.validate().unwrap();
 }
 
 #[test]
