@@ -84,6 +84,7 @@ test-dask: build $(STAMPS)/dev ## dask's own tests on taskloom; the short list, 
 	$(BIN)/python tests/dask/run.py $(if $(filter all,$(DASK_TESTS)),,--subset)
 
 test-netlab: build $(STAMPS)/dev netlab-tools ## scheduler, workers, client as hosts, under real faults
+	$(BIN)/python -m tests.netlab.parting
 	$(BIN)/python -m tests.netlab $(NETLAB_ARGS)
 
 netlab-tools: # what the laboratory lacks is installed where that is possible

@@ -7,6 +7,7 @@ the faults of all rounds, each fault a record, so that a run can be repeated and
 - `shell`: commands, and what they need; `network`: namespaces, links, what is cut.
 - `relay`: a link with delay, loss, duplication and reordering, for what the kernel lacks.
 - `cluster`: the processes on the hosts; `workload`, `probe`: programs that run on the client's.
+- `parting`: one scene by itself, two workers that never meet again.
 - `faults`: what is done to them; `plan`: which faults, when; `checks`: what must hold afterwards.
 
 ``make test-netlab``, or ``python -m tests.netlab --help``.

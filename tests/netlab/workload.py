@@ -2,13 +2,15 @@
 
 ``python -m tests.netlab.workload ADDRESS SEED``; with ``eat WORKER`` in place of the seed, one
 task that needs more memory than its worker has; with ``hoard WORKER``, results of which that worker
-has to write some to disk.
+has to write some to disk; with ``move FROM FROM TO``, one large result of two workers that goes to a
+third.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -19,6 +21,8 @@ from tests.netlab.work import eat, heap, plan_steps, right_values, run_step, wei
 
 #: No fault lasts as long: a future that is pending then stays so.
 PATIENCE_S = 60
+#: What `move` moves, and how long that may take: until the kernel gives a silent connection up.
+MOVED_BYTES, MOVE_S = 64_000_000, 90
 
 
 def outcome(future: object, right: int, until: float) -> str:
@@ -67,6 +71,17 @@ def run_hoarder(client: Client, worker: str) -> Counter[str]:
     return Counter(outcome(value, number, until) for value, number in pairs)
 
 
+def run_mover(client: Client, source: str, other: str, target: str) -> Counter[str]:
+    # What does not shrink: it is to take its time.
+    large = client.submit(os.urandom, MOVED_BYTES, workers=[source])
+    client.replicate(large, workers=[source, other])
+    size = client.submit(len, large, workers=[target])
+    try:
+        return Counter(["right" if size.result(timeout=MOVE_S) == MOVED_BYTES else "wrong"])
+    except TimeoutError:
+        return Counter(["pending"])
+
+
 def main() -> None:
     address, *what = sys.argv[1:]
     try:
@@ -75,6 +90,8 @@ def main() -> None:
                 ends = run_eater(client, what[1])
             elif what[0] == "hoard":
                 ends = run_hoarder(client, what[1])
+            elif what[0] == "move":
+                ends = run_mover(client, *what[1:])
             else:
                 ends = run_graph(client, int(what[0]))
     except TaskloomError as error:

@@ -3,6 +3,7 @@
 use crate::actor::{ActorNews, UnwatchActor, WatchActor};
 use crate::control::{ControlQuestion, EventNews, LogEvent};
 use crate::coordination::{Coordination, Settle};
+use crate::gone::WorkerGone;
 use crate::rejoin::Claim;
 use crate::shared::{Body, ErrorInfo, TaskOptions};
 use crate::small::SmallBytes;
@@ -72,6 +73,7 @@ wire_messages! {
         /// The scheduler is going away; nothing more follows.
         9 => Closing(Closing),
         60 => Event(EventNews),
+        61 => PeersGone(Vec<WorkerGone>),
         /// Answer to [`ClientToScheduler::WatchActor`], and again at each change.
         50 => ActorNews(ActorNews),
     }

@@ -6,7 +6,7 @@
 //! - [`coordination`]: what clients ask of locks, queues and other shared objects.
 //! - [`client`], [`worker`], [`peer`], [`supervisor`]: the messages of each kind of connection;
 //!   [`actor`]: those about actors; [`transfer`]: how values lie in frames and in shared memory.
-//! - [`parting`], [`hand_over`]: how workers leave in order.
+//! - [`parting`], [`hand_over`]: how workers leave in order; [`gone`]: that one has gone.
 //! - [`control`]: those about events, plugins and logs, on the connections of clients and workers.
 //! - [`policy`]: what few tasks ask for, and interrupts; [`memory`]: what workers say of theirs.
 //! - [`session`]: how a session outlives its connection; [`rejoin`]: what is left of one that did
@@ -22,6 +22,7 @@ pub mod client;
 pub mod control;
 pub mod coordination;
 pub mod frame;
+pub mod gone;
 pub mod hand_over;
 pub mod handshake;
 pub mod memory;

@@ -3,6 +3,7 @@
 use crate::actor::{ActorSnapshot, SnapshotKept};
 use crate::client::{Closing, PeerAddress};
 use crate::control::{LogEvent, NotAcquired, TaskLog};
+use crate::gone::WorkerGone;
 use crate::hand_over::{ActorHandedOver, HandOverActor};
 use crate::memory::MemoryState;
 use crate::policy::{InterruptRun, RunLimits, StuckRun};
@@ -41,6 +42,7 @@ wire_messages! {
         40 => Interrupt(InterruptRun),
         /// Hold copies of these results from now on.
         60 => Acquire(Vec<DepRef>),
+        61 => PeersGone(Vec<WorkerGone>),
         /// Answer to [`WorkerToScheduler::ActorSnapshot`].
         50 => SnapshotKept(SnapshotKept),
         51 => HandOverActor(HandOverActor),
@@ -216,6 +218,8 @@ wire_record! {
         pub dep: TaskId,
         /// The workers that were asked in vain.
         pub asked: SmallVec<[WorkerNo; 2]>,
+        /// Whether one of them did not refuse, but said nothing for seconds.
+        pub is_silence: bool,
     }
 
     pub struct Retracted {

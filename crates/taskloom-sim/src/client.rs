@@ -329,6 +329,7 @@ impl SimClient {
                 }
             }
             SchedulerToClient::Peer(_)
+            | SchedulerToClient::PeersGone(_)
             | SchedulerToClient::Notice(_)
             | SchedulerToClient::Event(_)
             | SchedulerToClient::Closing(_) => {}

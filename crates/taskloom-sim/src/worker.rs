@@ -194,6 +194,12 @@ impl SimWorker {
                 self.peers.insert(peer.worker);
                 self.rules.on_peer(peer.worker, peer.address);
             }
+            SchedulerToWorker::PeersGone(gone) => {
+                for gone in gone {
+                    self.peers.remove(&gone.worker);
+                    self.rules.on_peer_gone(now, gone.worker, !gone.cut.is_empty());
+                }
+            }
             SchedulerToWorker::Function(function) => {
                 if !self.functions.insert(function.number) {
                     let what = format!("worker {} is sent a function twice", self.number);

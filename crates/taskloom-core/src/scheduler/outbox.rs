@@ -3,6 +3,7 @@
 use super::Action;
 use super::worker_table::WorkerRecord;
 use taskloom_proto::client::{KeyReady, SchedulerToClient};
+use taskloom_proto::gone::WorkerGone;
 use taskloom_proto::worker::{ComputeTask, SchedulerToWorker};
 use taskloom_types::{ClientId, TaskId};
 
@@ -60,6 +61,26 @@ impl Outbox {
             return;
         }
         self.send_worker(worker, SchedulerToWorker::Free(vec![task]));
+    }
+
+    pub fn worker_gone_to_worker(&mut self, worker: &mut WorkerRecord, gone: WorkerGone) {
+        if let Some(Action::ToWorker(_, SchedulerToWorker::PeersGone(list))) =
+            self.remembered(worker.last_action)
+        {
+            list.push(gone);
+            return;
+        }
+        self.send_worker(worker, SchedulerToWorker::PeersGone(vec![gone]));
+    }
+
+    pub fn worker_gone_to_client(&mut self, client: ClientId, last: &mut usize, gone: WorkerGone) {
+        if let Some(Action::ToClient(_, SchedulerToClient::PeersGone(list))) =
+            self.remembered(*last)
+        {
+            list.push(gone);
+            return;
+        }
+        self.send_client(client, last, SchedulerToClient::PeersGone(vec![gone]));
     }
 
     fn remembered(&mut self, index: usize) -> Option<&mut Action> {

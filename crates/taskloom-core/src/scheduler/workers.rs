@@ -11,6 +11,7 @@ use std::sync::Arc;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::Closing;
 use taskloom_proto::control::NotAcquired;
+use taskloom_proto::gone::WorkerGone;
 use taskloom_proto::worker::{
     DepMissing, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt, TaskDone,
     TaskErred, WorkerToScheduler,
@@ -290,7 +291,7 @@ impl Scheduler {
             self.counters.stale_messages += 1;
             return;
         };
-        self.disbelieve_holders(index, &missing.asked);
+        self.disbelieve_holders(index, &missing.asked, missing.is_silence);
         if self.tasks[index].state == State::Memory {
             self.send_holders(slot, index);
         } else {
@@ -300,7 +301,7 @@ impl Scheduler {
     }
 
     /// These workers did not give a result that they were said to hold.
-    pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo]) {
+    pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo], is_silence: bool) {
         if self.is_actor(index) {
             // A proxy that does not arrive says nothing of the actor: that ends with its worker.
             return;
@@ -323,7 +324,10 @@ impl Scheduler {
         }
         // One that is away may not have heard yet that it holds it.
         let is_some_away = holders.iter().any(|holder| self.workers[*holder].away);
-        if are_all && (is_some_away || (!holders.is_empty() && self.is_worth_another_try(index))) {
+        let is_worth_it = |scheduler: &mut Self| {
+            !holders.is_empty() && scheduler.is_worth_another_try(index, is_silence)
+        };
+        if are_all && (is_some_away || is_worth_it(self)) {
             return;
         }
         for holder in holders {
@@ -337,11 +341,15 @@ impl Scheduler {
     /// One broken connection to the last holders, which are still there, does not prove that the
     /// result is gone. The worker that asks waits longer each time; to make a result again too
     /// soon may cost all that led to it, and then the next transfer breaks too.
-    fn is_worth_another_try(&mut self, index: u32) -> bool {
+    ///
+    /// A try that ends in silence takes ten seconds and more: two are enough for what can be made
+    /// again.
+    fn is_worth_another_try(&mut self, index: u32, is_silence: bool) -> bool {
         const TRIES: u8 = 8;
         let task = &mut self.tasks[index];
+        let weight = if is_silence && task.kind != Kind::Data { TRIES / 2 } else { 1 };
         let is_worth_it = task.doubts < TRIES;
-        task.doubts += u8::from(is_worth_it);
+        task.doubts = task.doubts.saturating_add(weight);
         is_worth_it
     }
 
@@ -410,18 +418,32 @@ impl Scheduler {
         let number = self.workers[slot].number;
         self.forget_absence(Party::Worker(number));
         self.forget_offers_of(number);
-        self.forget_introductions_to(number);
+        self.end_introductions_to(slot);
         self.workers.remove(slot);
         self.run_steps();
     }
 
-    /// Numbers are never used again: nobody will be told of this worker.
-    fn forget_introductions_to(&mut self, number: WorkerNo) {
-        for slot in self.workers.slots().collect::<Vec<_>>() {
-            self.workers[slot].peers.remove(&number);
+    /// Who knows where the worker served its data forgets it: numbers are never used again, so that
+    /// nobody will be told of it once more. If nobody has seen it end, all are told: some have
+    /// its address from elsewhere, and nothing else may ever end what they wait for.
+    fn end_introductions_to(&mut self, slot: WorkerSlot) {
+        let worker = &self.workers[slot];
+        let number = worker.number;
+        let is_silent =
+            worker.away || self.now.since(worker.last_seen) >= self.config.worker_ttl_ns;
+        let cut = if is_silent { worker.info.address.clone() } else { String::new() };
+        let gone = WorkerGone { worker: number, cut };
+        for other in self.workers.slots().filter(|other| *other != slot).collect::<Vec<_>>() {
+            let other = &mut self.workers[other];
+            if other.peers.remove(&number) || is_silent {
+                self.outbox.worker_gone_to_worker(other, gone.clone());
+            }
         }
-        for client in self.clients.values_mut() {
-            client.peers.remove(&number);
+        for (client, record) in &mut self.clients {
+            if record.peers.remove(&number) || is_silent {
+                let last = &mut record.last_action;
+                self.outbox.worker_gone_to_client(*client, last, gone.clone());
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use taskloom_proto::worker::{DepHolders, DepMissing, UnsentInput, WorkerToSchedu
 use taskloom_types::{Attempt, Nanos, Priority, TaskId, WorkerNo};
 
 type Workers = SmallVec<[WorkerNo; 2]>;
+type Queue = BinaryHeap<Reverse<(Priority, TaskId)>>;
 
 /// An input that some run here needs and that is not here.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(super) struct FetchState {
     pub(super) holders: Workers,
     /// Workers asked in vain since the scheduler last said where it is.
     asked: Workers,
+    /// One of those asked in vain said nothing for [`SILENCE`].
+    is_silence: bool,
     size_bytes: u64,
     priority: Priority,
 }
@@ -39,13 +42,17 @@ pub(super) enum Stage {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     address: String,
-    queue: BinaryHeap<Reverse<(Priority, TaskId)>>,
+    queue: Queue,
     pub(super) in_flight: Option<Vec<TaskId>>,
     /// Of the request under way, by the sizes the scheduler told.
     in_flight_bytes: u64,
+    /// When the request under way, or the last one, was made.
+    asked_at: Nanos,
     /// Connection failures in a row.
     failures: u32,
     not_before: Nanos,
+    /// It is forgotten when the request under way has ended.
+    is_gone: bool,
 }
 
 /// How a peer answered for one task.
@@ -62,13 +69,48 @@ pub enum FetchOutcome {
 /// The pause after the first connection failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: u64 = 10 * Nanos::MILLISECOND;
 const MAX_PAUSE: u64 = Nanos::SECOND;
+/// A request that fails as late as this is not refused by anybody: nobody answers.
+const SILENCE: u64 = 5 * Nanos::SECOND;
 /// Values asked for in one request.
 const MAX_FETCH_ITEMS: usize = 4096;
 
 impl Worker {
     /// Where a worker serves its data.
     pub fn on_peer(&mut self, peer: WorkerNo, address: String) {
-        self.peers.entry(peer).or_default().address = address;
+        let peer = self.peers.entry(peer).or_default();
+        (peer.address, peer.is_gone) = (address, false);
+    }
+
+    /// The scheduler has lost a worker, and names it no more. What it was to be asked for is asked
+    /// for elsewhere. A request under way may still be answered, unless the worker was not seen to
+    /// end (`is_silent`).
+    pub fn on_peer_gone(&mut self, now: Nanos, number: WorkerNo, is_silent: bool) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        peer.is_gone = true;
+        let queued = std::mem::take(&mut peer.queue);
+        let asked = if is_silent { self.take_in_flight(number) } else { Vec::new() };
+        self.forget_if_gone(number);
+        self.give_up_peer(number, asked, queued);
+        self.start_fetches(now);
+    }
+
+    fn forget_if_gone(&mut self, number: WorkerNo) {
+        let is_over = |peer: &Peer| peer.is_gone && peer.in_flight.is_none();
+        if self.peers.get(&number).is_some_and(is_over) {
+            self.peers.remove(&number);
+        }
+    }
+
+    /// `number` gives neither what it was asked for nor what it was to be asked for.
+    fn give_up_peer(&mut self, number: WorkerNo, asked: Vec<TaskId>, queued: Queue) {
+        for task in asked {
+            self.give_up_holder_in_flight(task, number);
+        }
+        for Reverse((_, dep)) in queued {
+            if is_wanted_from(&self.tasks, dep, number) {
+                self.give_up_holder(dep, number);
+            }
+        }
     }
 
     /// New places of an input, or its value.
@@ -91,6 +133,7 @@ impl Worker {
         let Some(local) = self.tasks.get_mut(&dep) else { return };
         if let Some(fetch) = &mut local.fetch {
             fetch.asked.clear();
+            fetch.is_silence = false;
         }
         if !holders.is_empty() {
             let fetch = local.fetch.as_ref();
@@ -122,12 +165,15 @@ impl Worker {
         let more_urgent = priority < fetch.priority;
         fetch.priority = fetch.priority.min(priority);
         for holder in holders {
-            let introduced = self.peers.get(&holder).is_some_and(|p| !p.address.is_empty());
-            let list = if introduced { &mut fetch.holders } else { &mut fetch.asked };
+            let peer = self.peers.get_mut(&holder).filter(|peer| !peer.is_gone);
+            let list = if peer.is_some() { &mut fetch.holders } else { &mut fetch.asked };
             if !list.contains(&holder) {
                 list.push(holder);
-                if introduced && fetch.stage == Stage::Wanted && !more_urgent {
-                    self.peers.entry(holder).or_default().queue.push(Reverse((priority, dep)));
+                if fetch.stage == Stage::Wanted
+                    && !more_urgent
+                    && let Some(peer) = peer
+                {
+                    peer.queue.push(Reverse((priority, dep)));
                 }
             }
         }
@@ -142,12 +188,18 @@ impl Worker {
     fn queue_or_report(&mut self, dep: TaskId) {
         let Some(local) = self.tasks.get_mut(&dep) else { return };
         let Some(fetch) = &mut local.fetch else { return };
+        let entry = Reverse((fetch.priority, dep));
+        for holder in std::mem::take(&mut fetch.holders) {
+            match self.peers.get_mut(&holder).filter(|peer| !peer.is_gone) {
+                Some(peer) => {
+                    peer.queue.push(entry);
+                    fetch.holders.push(holder);
+                }
+                None => fetch.asked.push(holder),
+            }
+        }
         if !fetch.holders.is_empty() {
             fetch.stage = Stage::Wanted;
-            let entry = Reverse((fetch.priority, dep));
-            for holder in &fetch.holders {
-                self.peers.entry(*holder).or_default().queue.push(entry);
-            }
         } else if local.run.is_some() {
             local.fetch = None;
             if self.has(Fault::FailedFetchDropsRun) {
@@ -165,7 +217,8 @@ impl Worker {
         let fetch = local.fetch.get_or_insert_default();
         fetch.stage = Stage::Missing;
         let asked = std::mem::take(&mut fetch.asked);
-        self.send(WorkerToScheduler::DepMissing(DepMissing { dep, asked }));
+        let is_silence = std::mem::take(&mut fetch.is_silence);
+        self.send(WorkerToScheduler::DepMissing(DepMissing { dep, asked, is_silence }));
     }
 
     /// A task's run here is gone without a value. Runs that waited for it wait on; the scheduler
@@ -219,12 +272,12 @@ impl Worker {
             if coming_bytes >= self.config.max_coming_bytes {
                 return;
             }
-            coming_bytes = coming_bytes.saturating_add(self.ask(peer));
+            coming_bytes = coming_bytes.saturating_add(self.ask(now, peer));
         }
     }
 
     /// Asks one peer; for how many bytes.
-    fn ask(&mut self, number: WorkerNo) -> u64 {
+    fn ask(&mut self, now: Nanos, number: WorkerNo) -> u64 {
         let Some(peer) = self.peers.get_mut(&number) else { return 0 };
         let mut tasks = Vec::new();
         let mut bytes = 0u64;
@@ -249,7 +302,7 @@ impl Worker {
             return 0;
         }
         peer.in_flight = Some(tasks.clone());
-        peer.in_flight_bytes = bytes;
+        (peer.in_flight_bytes, peer.asked_at) = (bytes, now);
         let address = peer.address.clone();
         self.actions.push(Action::Fetch { peer: number, address, tasks });
         bytes
@@ -266,6 +319,7 @@ impl Worker {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.failures = 0;
         }
+        self.forget_if_gone(peer);
         let mut fetched = Vec::new();
         for (task, outcome) in items {
             if self.has(Fault::AnswerCutShort)
@@ -298,8 +352,9 @@ impl Worker {
     /// that a scheduler that still believes in it does not make the two of us go round in circles.
     pub fn on_fetch_failed(&mut self, now: Nanos, peer: WorkerNo) {
         let asked = self.take_in_flight(peer);
-        let mut queued = BinaryHeap::new();
+        let (mut queued, mut is_silence) = (Queue::new(), false);
         if let Some(peer) = self.peers.get_mut(&peer) {
+            is_silence = now.since(peer.asked_at) >= SILENCE;
             let pause = (FIRST_PAUSE << peer.failures.min(7)).min(MAX_PAUSE);
             peer.failures = peer.failures.saturating_add(1);
             peer.not_before = now.after(pause);
@@ -308,14 +363,13 @@ impl Worker {
         if self.has(Fault::LostPeerWaitedFor) {
             return;
         }
-        for task in asked {
-            self.give_up_holder_in_flight(task, peer);
-        }
-        for Reverse((_, dep)) in queued {
-            if is_wanted_from(&self.tasks, dep, peer) {
-                self.give_up_holder(dep, peer);
+        self.forget_if_gone(peer);
+        for task in asked.iter().filter(|_| is_silence) {
+            if let Some(fetch) = self.tasks.get_mut(task).and_then(|local| local.fetch.as_mut()) {
+                fetch.is_silence |= fetch.stage == Stage::InFlight(peer);
             }
         }
+        self.give_up_peer(peer, asked, queued);
         self.start_fetches(now);
     }
 
@@ -400,6 +454,16 @@ impl Worker {
             self.send(WorkerToScheduler::Unsent(unsent));
             self.orphan_waiters(task, true);
         }
+    }
+
+    /// # Errors
+    /// A worker that is gone is kept, or would be asked.
+    pub(super) fn validate_peers(&self) -> Result<(), String> {
+        let is_wrong = |(_, peer): &(&WorkerNo, &Peer)| {
+            peer.is_gone && (peer.in_flight.is_none() || !peer.queue.is_empty())
+        };
+        let wrong = self.peers.iter().find(is_wrong);
+        wrong.map_or(Ok(()), |(number, peer)| Err(format!("worker {number} is gone: {peer:?}")))
     }
 
     pub(super) fn is_queued(&self, dep: TaskId, peer: WorkerNo) -> bool {

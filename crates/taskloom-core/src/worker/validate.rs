@@ -41,6 +41,7 @@ impl Worker {
             return Err("a limit of a run that has ended".into());
         }
         self.validate_memory()?;
+        self.validate_peers()?;
         if managed != self.managed_bytes {
             return Err(format!("managed bytes {} but sum {managed}", self.managed_bytes));
         }

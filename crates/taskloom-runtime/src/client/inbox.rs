@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use taskloom_proto::client::{KeyReady, Reply, SchedulerToClient};
+use taskloom_proto::gone::WorkerGone;
 use taskloom_types::Handle;
 
 /// Waits to count down once no lock is held, each with whether its thing failed.
@@ -33,12 +34,18 @@ impl Sink<SchedulerToClient> for Inbox {
     fn deliver(&self, messages: &mut Vec<SchedulerToClient>) {
         let Some(client) = self.client.upgrade() else { return messages.clear() };
         let mut fired = self.fired.lock();
-        let mut news = Vec::new();
+        let (mut news, mut gone, mut cut) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut table = client.table.lock();
             for message in messages.drain(..) {
                 match message {
                     SchedulerToClient::ActorNews(actor) => news.push(actor),
+                    SchedulerToClient::PeersGone(workers) => {
+                        for WorkerGone { worker, cut: address } in workers {
+                            gone.extend(table.forget_peer(worker));
+                            cut.push(address);
+                        }
+                    }
                     message => apply(&client, &mut table, message, &mut fired),
                 }
             }
@@ -48,6 +55,9 @@ impl Sink<SchedulerToClient> for Inbox {
         for (wait, failed) in fired.drain(..) {
             wait.count_down(failed);
         }
+        drop(fired);
+        gone.iter().for_each(|address| client.data.forget(address));
+        cut.iter().filter(|address| !address.is_empty()).for_each(|it| client.data.cut(it));
     }
 
     fn closed(&self, reason: &str) {
@@ -118,7 +128,9 @@ fn apply(client: &Client, table: &mut Table, message: SchedulerToClient, fired: 
         SchedulerToClient::Notice(notice) => client.add_notice(Notice::Message(notice.message)),
         SchedulerToClient::Event(news) => client.events.add(news),
         // The connection's end follows, and brings the reason again. News are the caller's.
-        SchedulerToClient::Closing(_) | SchedulerToClient::ActorNews(_) => {}
+        SchedulerToClient::Closing(_)
+        | SchedulerToClient::ActorNews(_)
+        | SchedulerToClient::PeersGone(_) => {}
     }
 }
 

@@ -168,6 +168,10 @@ impl Table {
         self.peers.insert(worker, address.into());
     }
 
+    pub(super) fn forget_peer(&mut self, worker: WorkerNo) -> Option<Arc<str>> {
+        self.peers.remove(&worker)
+    }
+
     pub(super) fn peer(&self, worker: WorkerNo) -> Option<Arc<str>> {
         self.peers.get(&worker).cloned()
     }

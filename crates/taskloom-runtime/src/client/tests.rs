@@ -4,6 +4,7 @@ use super::*;
 use crate::link::{Link, Sink};
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::client::{KeyErred, KeyReady, KeysCancelled, PeerAddress, Reply, SubmitBatch};
+use taskloom_proto::gone::WorkerGone;
 
 #[derive(Default)]
 struct Recorder {
@@ -186,6 +187,30 @@ fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
     assert!(second.is_done() && gather.advance(|_| unreachable!("all is there")));
     let results = gather.take_results();
     assert!(matches!(&results[0], Some(Gathered::Inline(value)) if **value == *b"T"));
+}
+
+#[test]
+fn the_address_of_a_worker_that_is_gone_is_forgotten_and_its_results_are_asked_for_elsewhere() {
+    for cut in ["", "tcp://127.0.0.1:1"] {
+        let bench = Bench::new();
+        let held = bench.submit("x");
+        let (task, worker) = (TaskId { index: 3, generation: 1 }, WorkerNo(7));
+        let address = "tcp://127.0.0.1:1".to_string();
+        bench.deliver(SchedulerToClient::Peer(PeerAddress { worker, address }));
+        bench.ready_at(&held, task, worker);
+        bench.deliver(SchedulerToClient::PeersGone(vec![WorkerGone { worker, cut: cut.into() }]));
+        assert_eq!(bench.client.peer_address(worker), None);
+        bench.sent();
+        let gather = Gather::new(&bench.client, vec![held.clone()], true);
+        let wait = Wait::new(1, true);
+        assert!(!gather.advance(|_| wait.clone()));
+        assert!(wait.block(None));
+        assert!(matches!(
+            &bench.sent()[..],
+            [ClientToScheduler::FetchFailed(failed)] if failed.workers == [worker]
+        ));
+        assert!(held.entry().is_pending());
+    }
 }
 
 #[test]

@@ -205,15 +205,33 @@ impl DataClient {
         self.shared.open_peers().len()
     }
 
-    /// Ends the connection to an address; what was asked there fails.
+    /// Addresses for which something is kept.
+    #[cfg(test)]
+    pub(super) fn known_addresses(&self) -> usize {
+        let streams = self.shared.streams.lock().as_ref().map_or(0, HashMap::len);
+        let detours = self.shared.detour.get().map_or(0, Detour::known);
+        self.connections() + streams + detours
+    }
+
+    /// A worker is gone: it will not be connected to any more. Connections that there are end by
+    /// themselves.
     pub fn forget(&self, address: &str) {
+        if let Some(detour) = self.shared.detour.get() {
+            detour.forget(address);
+        }
+    }
+
+    /// Ends the connections to a worker that was given up; what was asked there fails. Not to be
+    /// called under a lock that a callback takes.
+    pub fn cut(&self, address: &str) {
         let peer = self.shared.peers.lock().as_mut().and_then(|peers| peers.remove(address));
         if let Some(peer) = peer {
-            peer.end(&FetchError::Closed);
+            let reason = "the scheduler has heard nothing from this worker and given it up".into();
+            peer.end(&FetchError::Lost { address: address.into(), reason });
         }
         let streams = self.shared.streams.lock().as_mut().and_then(|all| all.remove(address));
         if let Some(streams) = streams {
-            streams.end("the worker is gone");
+            streams.end("the worker was given up");
         }
     }
 
@@ -299,6 +317,13 @@ impl Shared {
         self.streams.lock().as_ref()?.get(address).cloned()
     }
 
+    /// Forgets the addresses that nothing is downloaded from.
+    pub(super) fn sweep_streams(&self) {
+        if let Some(all) = self.streams.lock().as_mut() {
+            all.retain(|_, streams| !streams.end_if_unused());
+        }
+    }
+
     fn streams(self: &Arc<Self>, address: &str) -> Option<Arc<Streams>> {
         let mut streams = self.streams.lock();
         let new = || Streams::new(address, Arc::downgrade(self));
@@ -331,13 +356,22 @@ impl Shared {
                 let download = Arc::new(download);
                 slot.get_or_init(|| Arc::downgrade(&download));
                 download.finish_if_empty();
-                match self.streams(address) {
-                    Some(streams) => streams.begin(download),
-                    None => download.fail("the data client is closed"),
-                }
+                self.begin(address, download);
             }
             Err((on_done, reason)) => on_done(Err(reason)),
         }
+    }
+
+    fn begin(self: &Arc<Self>, address: &str, mut download: Arc<Download>) {
+        // Connections that were given up a moment ago refuse; then there are new ones.
+        for _ in 0..2 {
+            let Some(streams) = self.streams(address) else { break };
+            match streams.begin(download) {
+                None => return,
+                Some(refused) => download = refused,
+            }
+        }
+        download.fail("the data client is closed");
     }
 
     fn end_download(self: &Arc<Self>, address: &str, name: u64, download: &Download, ok: bool) {

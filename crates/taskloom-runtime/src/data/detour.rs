@@ -27,6 +27,15 @@ impl Detour {
         Self { relay, always, taken: Mutex::default() }
     }
 
+    pub(super) fn forget(&self, address: &str) {
+        self.taken.lock().remove(address);
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.taken.lock().len()
+    }
+
     /// Connects by whichever way works. `direct` is given the time it has. Blocks.
     pub(super) fn connect(
         &self,

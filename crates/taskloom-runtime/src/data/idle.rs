@@ -35,6 +35,7 @@ impl Shared {
                 self.remove(&peer);
             }
         }
+        self.sweep_streams();
         if self.has_peers_or_rests() {
             self.look_after(pause);
         }

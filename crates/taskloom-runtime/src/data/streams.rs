@@ -74,13 +74,12 @@ impl Streams {
         Arc::new(Self { address: address.into(), client, state: Mutex::default() })
     }
 
-    /// Begins to fetch a value.
-    pub fn begin(self: &Arc<Self>, download: Arc<Download>) {
+    /// Begins to fetch a value. Gives it back if these connections have been ended.
+    pub fn begin(self: &Arc<Self>, download: Arc<Download>) -> Option<Arc<Download>> {
         let missing = {
             let mut state = self.state.lock();
             if state.ended {
-                drop(state);
-                return download.fail("the data client is closed");
+                return Some(download);
             }
             state.begun += 1;
             state.downloads.retain(|download| !download.is_over());
@@ -93,6 +92,7 @@ impl Streams {
         };
         self.connect(missing);
         self.pump_all();
+        None
     }
 
     fn connect(self: &Arc<Self>, count: usize) {
@@ -192,8 +192,9 @@ impl Streams {
 
     fn close_when_idle(&self, begun: u64) {
         let (client, address) = (self.client.clone(), self.address.clone());
-        let Some(io) = client.upgrade().map(|client| client.io().clone()) else { return };
-        let _ = io.after(IDLE_TIME, move || {
+        let Some(shared) = client.upgrade() else { return };
+        let idle_time = shared.idle_time().map_or(IDLE_TIME, |time| time.min(IDLE_TIME));
+        let _ = shared.io().after(idle_time, move || {
             let streams = client.upgrade().and_then(|client| client.known_streams(&address));
             if let Some(streams) = streams {
                 streams.close_if_idle(begun);
@@ -211,6 +212,16 @@ impl Streams {
             std::mem::take(&mut state.open)
         };
         idle.iter().for_each(|stream| stream.close("idle"));
+    }
+
+    /// Whether there was nothing to end; then nothing more is begun here.
+    pub fn end_if_unused(&self) -> bool {
+        let mut state = self.state.lock();
+        state.downloads.retain(|download| !download.is_over());
+        let is_unused =
+            state.downloads.is_empty() && state.open.is_empty() && state.connecting == 0;
+        state.ended |= is_unused;
+        is_unused
     }
 
     /// Ends all; downloads fail.

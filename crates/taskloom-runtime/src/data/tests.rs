@@ -1,5 +1,6 @@
 //! A real server and client, over sockets.
 
+mod cut;
 mod detour;
 mod idle;
 mod parting;

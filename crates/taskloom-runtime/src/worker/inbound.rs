@@ -15,6 +15,7 @@ use std::time::Duration;
 use taskloom_core::worker::FetchOutcome;
 use taskloom_proto::ErrorInfo;
 use taskloom_proto::actor::ActorLife;
+use taskloom_proto::gone::WorkerGone;
 use taskloom_proto::rejoin::Named;
 use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_types::{Nanos, TaskId, WorkerNo};
@@ -28,12 +29,19 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         let mut registered = None;
         let mut closing = None;
         let mut leaving = Vec::new();
+        let mut cut = Vec::new();
         for message in messages.drain(..) {
             match message {
                 SchedulerToWorker::Registered(welcome) => registered = Some(welcome),
                 SchedulerToWorker::Close(close) => closing = Some(close.reason),
                 SchedulerToWorker::Run(call) => self.jobs.push(Job::Run(call)),
                 SchedulerToWorker::HandOverActor(order) => leaving.push(order.actor),
+                SchedulerToWorker::PeersGone(gone) => {
+                    for WorkerGone { worker, cut: address } in gone {
+                        state.core.on_peer_gone(now, worker, !address.is_empty());
+                        cut.push(address);
+                    }
+                }
                 message => Self::apply(&mut state, now, message),
             }
         }
@@ -46,6 +54,8 @@ impl<O: LocalObject> Sink<SchedulerToWorker> for WorkerShell<O> {
         }
         state.hand_over_garbage(&self.jobs);
         self.release(state, now);
+        // What fails by that is reported under the lock.
+        cut.iter().filter(|address| !address.is_empty()).for_each(|it| self.peers.cut(it));
         leaving.into_iter().for_each(|actor| self.hand_over(actor));
         if let Some(welcome) = registered {
             self.start_heartbeat(Duration::from_millis(u64::from(welcome.heartbeat_ms.max(1))));
@@ -111,6 +121,7 @@ impl<O: LocalObject> WorkerShell<O> {
             | SchedulerToWorker::Run(_)
             | SchedulerToWorker::SnapshotKept(_)
             | SchedulerToWorker::HandOverActor(_)
+            | SchedulerToWorker::PeersGone(_)
             | SchedulerToWorker::Close(_) => {}
         }
     }

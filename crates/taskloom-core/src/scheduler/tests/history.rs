@@ -162,8 +162,11 @@ fn d21_who_waits_for_a_peer_that_left_hears_of_another() {
     // when: alice is gone before bob could fetch x from her
     s.worker_leaves("alice");
     let gone = s.number("alice");
-    let missing =
-        taskloom_proto::worker::DepMissing { dep: s.id("x"), asked: [gone].into_iter().collect() };
+    let missing = taskloom_proto::worker::DepMissing {
+        dep: s.id("x"),
+        asked: [gone].into_iter().collect(),
+        is_silence: false,
+    };
     let sent = s.report("bob", WorkerToScheduler::DepMissing(missing));
     assert_sent(&sent, &["bob finds x from carol"]);
 }

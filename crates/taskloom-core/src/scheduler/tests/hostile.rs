@@ -284,6 +284,7 @@ impl Nonsense {
             12 => WorkerToScheduler::DepMissing(DepMissing {
                 dep: self.task(),
                 asked: self.list(Self::worker).into_iter().collect(),
+                is_silence: self.below(2) == 0,
             }),
             13 => {
                 let TaskAttempt { task, attempt } = self.run();

@@ -119,6 +119,22 @@ fn an_input_that_no_holder_can_give_is_made_again() {
 }
 
 #[test]
+fn two_tries_are_enough_where_nobody_answers() {
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit(
+        "anna",
+        [future("x").only_on(&["alice"]), future("y").needs(&["x"]).only_on(&["bob"])],
+    );
+    s.done("alice", "x");
+    for _ in 0..2 {
+        assert_sent(&s.waits_in_vain("bob", "x", &["alice"]), &["bob finds x from alice"]);
+    }
+    let sent = s.waits_in_vain("bob", "x", &["alice"]);
+    let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
+    assert_sent(&sent, &expected);
+}
+
+#[test]
 fn a_worker_that_misses_a_small_input_is_given_it() {
     let mut s = Script::anna_and(["alice", "bob"]);
     s.submit("anna", [future("x").only_on(&["alice"])]);
@@ -248,22 +264,57 @@ fn the_queue_of_a_lost_worker_is_taken_over() {
     assert_sent(&s.done("bob", "z"), &["anna finds z at bob", "bob runs y with x from alice"]);
 }
 
-#[test]
-fn who_was_introduced_to_a_worker_that_is_gone_forgets_it() {
-    let mut s = Script::anna_and(["alice", "bob"]);
+/// Results of alice are known to bob, who needs one, and to anna, who wants one.
+fn alice_is_known() -> Script {
+    let mut s = Script::anna_and(["alice", "bob", "carol"]);
+    s.client("bert");
     s.submit(
         "anna",
         [future("x").only_on(&["alice"]), future("y").needs(&["x"]).only_on(&["bob"])],
     );
     s.done("alice", "x");
-    let known = |s: &Script| {
-        let workers = s.scheduler.workers.iter().map(|worker| worker.peers.len()).sum::<usize>();
-        let clients = s.scheduler.clients.values().map(|client| client.peers.len()).sum::<usize>();
-        (workers, clients)
-    };
-    assert_eq!(known(&s), (1, 1));
+    s
+}
+
+fn told(s: &Script) -> Vec<(&str, WorkerNo, &str)> {
+    let told = s.words.told_gone.iter();
+    let mut told: Vec<_> =
+        told.map(|(name, gone)| (name.as_str(), gone.worker, gone.cut.as_str())).collect();
+    told.sort_unstable();
+    told
+}
+
+fn introductions(s: &Script) -> (usize, usize) {
+    let workers = s.scheduler.workers.iter().map(|worker| worker.peers.len()).sum::<usize>();
+    let clients = s.scheduler.clients.values().map(|client| client.peers.len()).sum::<usize>();
+    (workers, clients)
+}
+
+#[test]
+fn who_was_introduced_to_a_worker_that_is_gone_is_told_so_and_forgets_it() {
+    let mut s = alice_is_known();
+    let alice = s.number("alice");
+    assert_eq!(introductions(&s), (1, 1));
     s.worker_leaves("alice");
-    assert_eq!(known(&s), (0, 0));
+    assert_eq!(introductions(&s), (0, 0));
+    assert_eq!(told(&s), [("anna", alice, ""), ("bob", alice, "")]);
+}
+
+#[test]
+fn all_are_told_to_cut_their_connections_to_a_worker_that_fell_silent() {
+    let mut s = alice_is_known();
+    let alice = s.number("alice");
+    let address = s.scheduler.worker_address(alice).unwrap().to_string();
+    let step = s.scheduler.config.worker_ttl_ns / 4;
+    for _ in 0..6 {
+        s.pass(step);
+        s.heartbeat("bob");
+        s.heartbeat("carol");
+    }
+    assert!(s.scheduler.worker_address(alice).is_none());
+    assert_eq!(introductions(&s), (0, 0));
+    let all = ["anna", "bert", "bob", "carol"];
+    assert_eq!(told(&s), all.map(|name| (name, alice, address.as_str())));
 }
 
 #[test]

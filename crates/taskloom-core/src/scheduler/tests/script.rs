@@ -556,7 +556,14 @@ impl Script {
 
     pub fn misses(&mut self, worker: &str, key: &str, asked: &[&str]) -> Vec<String> {
         let asked = asked.iter().map(|name| self.number(name)).collect();
-        let missing = DepMissing { dep: self.id(key), asked };
+        let missing = DepMissing { dep: self.id(key), asked, is_silence: false };
+        self.report(worker, WorkerToScheduler::DepMissing(missing))
+    }
+
+    /// As [`Script::misses`], where nobody refused and nobody answered.
+    pub fn waits_in_vain(&mut self, worker: &str, key: &str, asked: &[&str]) -> Vec<String> {
+        let asked = asked.iter().map(|name| self.number(name)).collect();
+        let missing = DepMissing { dep: self.id(key), asked, is_silence: true };
         self.report(worker, WorkerToScheduler::DepMissing(missing))
     }
 

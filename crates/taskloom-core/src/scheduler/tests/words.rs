@@ -4,6 +4,7 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use taskloom_proto::actor::ActorNews;
 use taskloom_proto::client::{Answer, Collision, KeyReady};
+use taskloom_proto::gone::WorkerGone;
 use taskloom_proto::rejoin::Adopted;
 use taskloom_proto::worker::{ComputeTask, DepRef, TaskAttempt};
 use taskloom_types::{FunctionNo, Handle, Key, TaskId};
@@ -18,6 +19,8 @@ pub struct Words {
     runs: BTreeMap<(WorkerNo, String), TaskAttempt>,
     introduced: BTreeSet<(WorkerNo, WorkerNo)>,
     introduced_to_clients: BTreeSet<(ClientId, WorkerNo)>,
+    /// Who was told that a worker is gone.
+    pub told_gone: Vec<(String, WorkerGone)>,
     functions: BTreeSet<(WorkerNo, FunctionNo)>,
     /// Keys of watched actors, by the number of the watch.
     watched: Vec<String>,
@@ -113,6 +116,13 @@ impl Words {
             }
             SchedulerToWorker::Peer(peer) => {
                 self.introduced.insert((number, peer.worker));
+            }
+            SchedulerToWorker::PeersGone(gone) => {
+                for gone in gone {
+                    let was_known = self.introduced.remove(&(number, gone.worker));
+                    assert!(was_known || !gone.cut.is_empty(), "{name} does not know {gone:?}");
+                    self.told_gone.push((name.clone(), gone));
+                }
             }
             SchedulerToWorker::Compute(tasks) => {
                 for task in tasks {
@@ -227,6 +237,13 @@ impl Words {
             }
             SchedulerToClient::Peer(peer) => {
                 self.introduced_to_clients.insert((client, peer.worker));
+            }
+            SchedulerToClient::PeersGone(gone) => {
+                for gone in gone {
+                    let was_known = self.introduced_to_clients.remove(&(client, gone.worker));
+                    assert!(was_known || !gone.cut.is_empty(), "{name} does not know {gone:?}");
+                    self.told_gone.push((name.clone(), gone));
+                }
             }
             SchedulerToClient::Collision(collision) => {
                 let Collision { key, kept, refused, .. } = collision;

@@ -82,7 +82,8 @@ fn a_run_and_an_order_share_one_fetch_and_the_run_outlives_a_declined_order() {
     let mut s = Script::new();
     order(&mut s, 1, &[ALICE]);
     s.compute([run(2).needs_from(1, 10, &[ALICE])]);
-    let missing = DepMissing { dep: task(1), asked: [ALICE].into_iter().collect() };
+    let missing =
+        DepMissing { dep: task(1), asked: [ALICE].into_iter().collect(), is_silence: false };
     let sent = s.fetched(ALICE, &[(1, MISSING)]);
     let expected = [
         declined(1, "none of its holders could give it"),

@@ -145,6 +145,10 @@ impl Script {
         self.on(|worker, now| worker.on_fetch_failed(now, peer))
     }
 
+    fn gone(&mut self, peer: WorkerNo, is_silent: bool) -> Vec<Action> {
+        self.on(|worker, now| worker.on_peer_gone(now, peer, is_silent))
+    }
+
     fn holders(&mut self, dep: u32, holders: &[WorkerNo]) -> Vec<Action> {
         let holders = holders.iter().copied().collect();
         let news = DepHolders { dep: task(dep), holders, value: None };
@@ -180,7 +184,11 @@ fn report_fetched(tasks: &[u32]) -> Action {
 
 fn missing(dep: u32, asked: &[WorkerNo]) -> Action {
     let asked = asked.iter().copied().collect();
-    Action::Send(WorkerToScheduler::DepMissing(DepMissing { dep: task(dep), asked }))
+    Action::Send(WorkerToScheduler::DepMissing(DepMissing {
+        dep: task(dep),
+        asked,
+        is_silence: false,
+    }))
 }
 
 fn retracted(index: u32, attempt: Attempt, given_back: bool) -> Action {

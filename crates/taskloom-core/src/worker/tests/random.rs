@@ -22,6 +22,8 @@ enum Event {
     Inline(u32),
     Answer(u32, Vec<u8>),
     Unreachable(u32),
+    Gone(u32, u8),
+    Introduced(u32),
     Stored(u32),
     Acquire(u32, u8),
     Tick(u64),
@@ -54,6 +56,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..4u32, prop::collection::vec(any::<u8>(), 0..4))
             .prop_map(|(p, items)| Event::Answer(p, items)),
         1 => (0..4u32).prop_map(Event::Unreachable),
+        1 => (0..4u32, any::<u8>()).prop_map(|(p, how)| Event::Gone(p, how)),
+        1 => (1..3u32).prop_map(Event::Introduced),
         1 => (any_task.clone(), any::<u8>()).prop_map(|(t, h)| Event::Acquire(t, h)),
         1 => any_task.prop_map(Event::Stored),
         1 => (0..2_000_000_000u64).prop_map(Event::Tick),
@@ -155,6 +159,19 @@ impl World {
         self.on(|worker, now| worker.on_fetch_done(now, peer, items));
     }
 
+    /// What was asked of one that falls silent may be answered all the same.
+    fn lose(&mut self, peer: WorkerNo, how: u8) {
+        let is_silent = how.is_multiple_of(2);
+        self.on(|worker, now| worker.on_peer_gone(now, peer, is_silent));
+        if !is_silent {
+            return;
+        }
+        if how.is_multiple_of(4) {
+            self.answer(peer, &[how, how / 4]);
+        }
+        self.fetches.retain(|(p, _)| *p != peer);
+    }
+
     fn apply(&mut self, event: Event) {
         match event {
             Event::Compute(sent) => self.compute(sent),
@@ -219,6 +236,10 @@ impl World {
                     self.fetches.retain(|(p, _)| *p != peer);
                     self.on(|worker, now| worker.on_fetch_failed(now, peer));
                 }
+            }
+            Event::Gone(peer, how) => self.lose(WorkerNo(peer), how),
+            Event::Introduced(peer) => {
+                self.on(|worker, _| worker.on_peer(WorkerNo(peer), "again".into()));
             }
             Event::Acquire(index, bits) => {
                 let dep = DepRef { task: task(index), holders: holders(bits), ..DepRef::default() };

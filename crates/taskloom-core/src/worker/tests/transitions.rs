@@ -114,6 +114,62 @@ fn all_that_an_unreachable_peer_should_have_given_is_sought_elsewhere_at_once() 
 }
 
 #[test]
+fn a_peer_that_is_gone_is_forgotten_and_what_it_was_to_give_is_sought_elsewhere() {
+    let mut s = Script::new();
+    s.compute([
+        run(11).order(1).needs_from(1, 90, &[ALICE]),
+        run(12).order(2).needs_from(2, 90, &[ALICE]),
+        run(13).order(3).needs_from(3, 90, &[ALICE, BOB]),
+    ]);
+    // What is under way may still come.
+    assert_eq!(s.gone(ALICE, false), [missing(2, &[ALICE])]);
+    assert_eq!(s.worker.peers.len(), 2);
+    assert_eq!(s.fetched(ALICE, &[(1, VALUE)]), [report_fetched(&[1])]);
+    assert_eq!(s.worker.peers.len(), 1);
+    // Words that name it all the same: nothing waits for it.
+    assert_eq!(s.compute([run(14).needs_from(4, 1, &[ALICE])]), [missing(4, &[ALICE])]);
+    assert_eq!(s.gone(ALICE, false), []);
+}
+
+#[test]
+fn nothing_is_awaited_from_a_peer_that_fell_silent() {
+    let mut s = Script::new();
+    s.compute([run(11).needs_from(1, 90, &[ALICE, BOB]), run(12).needs_from(2, 90, &[ALICE])]);
+    assert_eq!(s.gone(ALICE, true), [missing(2, &[ALICE]), fetch(BOB, &[1])]);
+    assert_eq!(s.worker.peers.len(), 1);
+    // Its answer, should it come after all, is taken.
+    assert_eq!(s.fetched(ALICE, &[(2, VALUE)]), [report_fetched(&[2])]);
+    assert_eq!(s.unreachable(ALICE), []);
+    assert_eq!(s.fetched(BOB, &[(1, VALUE)]), [report_fetched(&[1])]);
+    assert_eq!(s.start_all(), [11, 12]);
+}
+
+#[test]
+fn the_scheduler_hears_whether_a_peer_refused_or_said_nothing() {
+    for (seconds, is_silence) in [(4, false), (10, true)] {
+        let mut s = Script::new();
+        s.compute([run(2).needs_from(1, 1, &[ALICE])]);
+        s.now = s.now.after(seconds * Nanos::SECOND);
+        let asked = [ALICE].into_iter().collect();
+        let missing = DepMissing { dep: task(1), asked, is_silence };
+        assert_eq!(s.unreachable(ALICE), [Action::Send(WorkerToScheduler::DepMissing(missing))]);
+        // It is said of the last time only.
+        s.now = s.now.after(Nanos::SECOND);
+        assert_eq!(s.holders(1, &[ALICE]), [fetch(ALICE, &[1])]);
+        assert_eq!(s.fetched(ALICE, &[(1, MISSING)]), [self::missing(1, &[ALICE])]);
+    }
+}
+
+#[test]
+fn a_holder_that_went_while_another_was_asked_is_not_asked() {
+    let mut s = Script::new();
+    s.compute([run(2).needs_from(1, 1, &[ALICE, BOB])]);
+    assert_eq!(s.gone(BOB, false), []);
+    assert_eq!(s.unreachable(ALICE), [missing(1, &[ALICE, BOB])]);
+    assert_eq!(s.worker.peers.len(), 1);
+}
+
+#[test]
 fn a_holder_that_was_never_introduced_counts_as_asked_in_vain() {
     let mut s = Script::new();
     let stranger = WorkerNo(99);
