@@ -2,8 +2,8 @@
 
 ``python -m tests.netlab.workload ADDRESS SEED``; with ``eat WORKER`` in place of the seed, one
 task that needs more memory than its worker has; with ``hoard WORKER``, results of which that worker
-has to write some to disk; with ``move FROM FROM TO``, one large result of two workers that goes to a
-third.
+has to write some to disk; with ``move FROM FROM TO``, one large result of two workers that goes to
+a third.
 """
 
 from __future__ import annotations
