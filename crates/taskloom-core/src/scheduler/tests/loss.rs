@@ -130,7 +130,7 @@ fn two_tries_are_enough_where_nobody_answers() {
         assert_sent(&s.waits_in_vain("bob", "x", &["alice"]), &["bob finds x from alice"]);
     }
     let sent = s.waits_in_vain("bob", "x", &["alice"]);
-    let expected = ["alice frees x", "anna: x pending again", "alice runs x (attempt 2)"];
+    let expected = ["alice discards x", "anna: x pending again", "alice runs x (attempt 2)"];
     assert_sent(&sent, &expected);
 }
 
