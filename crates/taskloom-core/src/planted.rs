@@ -98,6 +98,10 @@ faults! {
     StuckIgnored: "",
     /// An actor is not made again although there is a snapshot.
     ActorStaysLost: "",
+    /// A client that has come back still counts as away.
+    ReturnIgnored: "",
+    /// A supervisor that comes late is not told what was asked meanwhile.
+    ErrandsForgotten: "",
 
     // Of the worker.
 
@@ -134,4 +138,10 @@ faults! {
     CancelledKeepsName: "",
     /// A result is still thought to be where it could not be found.
     FailedFetchBelieved: "",
+    /// In a new session, finished results are not claimed.
+    ClaimsLeaveOutFinished: "",
+    /// Questions of a session that is over stay open.
+    OldQuestionsStayOpen: "",
+    /// What was being cancelled when a session ended is submitted again.
+    CancelLostWithSession: "",
 }

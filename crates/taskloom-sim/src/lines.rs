@@ -177,7 +177,7 @@ impl SimClient {
                 continue;
             }
             // Where a result was means nothing any more; who has the value itself keeps it.
-            let has_value = matches!(future.known, Known::Value(_)) && future.place.is_none();
+            let has_value = future.has_value();
             if matches!(future.known, Known::Value(_) | Known::There(..)) && !has_value {
                 future.known = Known::Pending;
                 future.place = None;
@@ -234,8 +234,15 @@ impl SimClient {
 
 impl SimFuture {
     /// Whether its result may be lost with a session of its client: it has been finished, so that
-    /// the client keeps its call no more, or the client never had that.
+    /// the client keeps its call no more, or the client never had that. What its user still holds, and
+    /// the client has itself, it gives back; of an actor it has a proxy only.
     fn is_doubtful_in_new_session(&self) -> bool {
-        self.has_ended || self.desired || self.unpickled || self.is_data()
+        let may_be_lost = self.has_ended || self.desired || self.unpickled || self.is_data();
+        may_be_lost && (self.released || self.is_actor || !self.has_value())
+    }
+
+    /// Whether the client has the value itself, not only where it is.
+    fn has_value(&self) -> bool {
+        matches!(self.known, Known::Value(_)) && self.place.is_none()
     }
 }

@@ -11,7 +11,7 @@ use taskloom_sim::{Failure, Part, Settings, first_failure, run, run_part, shrink
 /// Seeds within which a fault must show.
 const SEEDS: u64 = 20_000;
 /// These show too seldom to be sought in every run of the tests.
-const SELDOM: [Fault; 2] = [Fault::SuspectBlocksItsInput, Fault::ReplicaReplacesRun];
+const SELDOM: [Fault; 1] = [Fault::ReplicaReplacesRun];
 /// Steps and tasks that a shrunk run has at most, with few exceptions.
 const SMALL: usize = 30;
 

@@ -19,7 +19,7 @@ use taskloom_proto::worker::SchedulerToWorker;
 use taskloom_types::{ClientId, Handle, Key, Nanos, TaskId, WorkerNo};
 
 /// Results that mean nothing in another session, or without their worker.
-const BOUND: u8 = TaskSpec::ACTOR | TaskSpec::LOCAL | TaskSpec::KEEPS_INPUTS;
+pub const BOUND: u8 = TaskSpec::ACTOR | TaskSpec::LOCAL | TaskSpec::KEEPS_INPUTS;
 
 /// A result that nobody has claimed yet.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +208,10 @@ impl Scheduler {
         for Claim { handle, key, spec_hash, value } in claims {
             let index = match self.tasks.find(&key) {
                 Some(index) if !self.is_claimed_work(index, spec_hash) => {
-                    self.refuse_claim(client, handle, index);
+                    match value {
+                        Some(value) => self.keep_unnamed(client, handle, (key, spec_hash), value),
+                        None => self.refuse_claim(client, handle, index),
+                    }
                     continue;
                 }
                 Some(index) => index,
@@ -221,10 +224,16 @@ impl Scheduler {
             if self.tasks[index].kind == Kind::Unknown && spec_hash != 0 {
                 self.tasks[index].spec_hash = spec_hash;
             }
+            let is_rest_of_lineage =
+                self.tasks[index].kind == Kind::Data && self.tasks[index].state == State::Released;
+            if value.is_some() && is_rest_of_lineage {
+                // It was gone, and is not lost after all.
+                self.tasks[index].kind = Kind::Unknown;
+            }
             self.bind(client, 0, handle, index, true);
             // What a client has it does not lose with the workers that have it too.
-            if let Some(value) = value.filter(|_| self.is_missing(index)) {
-                self.take_back_value(index, value);
+            if let Some(value) = value {
+                self.have_back(index, value);
             }
             self.adopt_offers(index);
             if !self.is_missing(index) {
@@ -262,6 +271,33 @@ impl Scheduler {
         let cancelled = KeysCancelled { handles, reason, message, lost };
         let message = SchedulerToClient::Cancelled(cancelled);
         self.outbox.send_client(client, &mut record.last_action, message);
+    }
+
+    /// What a client has itself it keeps, although its key is in use for other work meanwhile.
+    fn keep_unnamed(
+        &mut self,
+        client: ClientId,
+        handle: Handle,
+        (key, spec_hash): (Key, u64),
+        value: taskloom_proto::SmallBytes,
+    ) {
+        let index = self.insert_task(key);
+        self.tasks.unname(index);
+        let task = &mut self.tasks[index];
+        task.kind = Kind::Unknown;
+        task.marks |= mark::SHADOWED;
+        task.spec_hash = spec_hash;
+        self.bind(client, 0, handle, index, true);
+        self.take_back_value(index, value);
+    }
+
+    fn have_back(&mut self, index: u32, value: taskloom_proto::SmallBytes) {
+        let task = &self.tasks[index];
+        if self.is_missing(index) {
+            self.take_back_value(index, value);
+        } else if task.kind == Kind::Data && task.state == State::Memory && task.value.is_none() {
+            self.keep_inline(index, Some(value));
+        }
     }
 
     /// A client gives a small result back to the scheduler, which keeps it as scattered data.

@@ -1,6 +1,7 @@
 //! Parties whose connection is broken. Their sessions wait for another one: a worker keeps its
 //! tasks and its results, a client its futures, and only when the grace time is over are they gone.
 
+use super::planted::Fault;
 use super::{Action, Map, Scheduler};
 use std::collections::BTreeSet;
 use taskloom_types::{ClientId, ConnId, Nanos, WorkerNo};
@@ -63,6 +64,9 @@ impl Scheduler {
     }
 
     pub(super) fn on_back(&mut self, party: Party) {
+        if self.has(Fault::ReturnIgnored) && matches!(party, Party::Client(_)) {
+            return;
+        }
         if !self.absences.remove(party) {
             self.counters.stale_messages += 1;
             return;

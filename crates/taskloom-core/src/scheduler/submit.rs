@@ -1,6 +1,7 @@
 //! Submissions: tasks come in batches, keys and functions are interned, collisions are told.
 
 use super::clients::{ClientRecord, OpenSubmission};
+use super::offers;
 use super::planted::Fault;
 use super::task::{Kind, State, Want, mark};
 use super::transitions::{DropReason, Step, dropped_error};
@@ -315,12 +316,24 @@ impl Scheduler {
             return Found::New(self.insert_task(spec.key.clone()));
         }
         if self.tasks[index].is_or_becomes(spec.spec_hash) {
-            return Found::Same(index);
+            return match self.may_learn_its_work(index, spec) {
+                true => Found::New(index),
+                false => Found::Same(index),
+            };
         }
         if self.make_way(index) {
             return Found::New(self.insert_task(spec.key.clone()));
         }
         Found::Other(index)
+    }
+
+    /// Whether it is a result of an earlier session, of which nobody has said yet how to make it again.
+    /// One that needs its worker or its inputs is not what they make now.
+    fn may_learn_its_work(&self, index: u32, spec: &TaskSpec) -> bool {
+        let task = &self.tasks[index];
+        let is_free = task.state == State::Memory && spec.flags & offers::BOUND == 0;
+        let is_claimed = task.kind == Kind::Data && spec.spec_hash != 0;
+        is_claimed && (is_free || task.state == State::Released)
     }
 
     /// Whether somebody waits for an earlier result of the key, which is of other work. A graph's keys
@@ -392,6 +405,11 @@ impl Scheduler {
             (Ok(deps), _) if self.closes_a_circle(index, deps) => Some(circle_error(&spec.key)),
             _ => None,
         };
+        if broken.is_some() && self.tasks[index].state == State::Memory {
+            // It has its result, and cannot be made again.
+            self.tasks[index].kind = Kind::Data;
+            return;
+        }
         if let Some(error) = broken {
             self.tasks[index].kind = Kind::Broken;
             self.set_state(index, State::Waiting);

@@ -1,5 +1,6 @@
 //! What the scheduler asks of those who start and end the workers' processes.
 
+use super::planted::Fault;
 use super::worker_table::WorkerSlot;
 use super::{Action, Scheduler};
 use taskloom_proto::supervisor::{SchedulerToSupervisor, WorkerName};
@@ -45,6 +46,9 @@ impl Scheduler {
     /// meanwhile was asked of nobody.
     pub(super) fn on_supervisor_joined(&mut self, supervisor: ConnId, name: String) {
         self.supervisors.insert(supervisor, name);
+        if self.has(Fault::ErrandsForgotten) {
+            return;
+        }
         for worker in self.workers.iter() {
             if let Some(errand) = worker.errand {
                 let message = errand.message(worker.info.name.clone());

@@ -252,7 +252,7 @@ impl Scheduler {
         }
     }
 
-    fn keep_inline(&mut self, index: u32, value: Option<SmallBytes>) {
+    pub(super) fn keep_inline(&mut self, index: u32, value: Option<SmallBytes>) {
         let Some(value) = value else { return };
         let fits = self.inline_bytes + value.len() as u64 <= self.config.inline_bytes;
         if fits || self.is_local(index) {

@@ -3,6 +3,7 @@
 
 use super::Client;
 use super::entry::{Cancellation, Entry, Outcome};
+use super::planted::Fault;
 use super::table::Table;
 use super::wait::Wait;
 use crate::link::{Link, NewSession};
@@ -38,9 +39,15 @@ impl Client {
             link.send(ClientToScheduler::Subscribe(topics));
         }
         table.forget_peers();
-        let cancelled = end_cancelled(&mut table);
-        submit_again(&table, &**link);
-        let questions = table.take_questions();
+        let cancelled = match self.has(Fault::CancelLostWithSession) {
+            true => Vec::new(),
+            false => end_cancelled(&mut table),
+        };
+        self.submit_again(&table, &**link);
+        let questions = match self.has(Fault::OldQuestionsStayOpen) {
+            true => Vec::new(),
+            false => table.take_questions(),
+        };
         drop(table);
         link.flush();
         cancelled.iter().for_each(|wait| wait.count_down(true));
@@ -75,74 +82,81 @@ fn end_cancelled(table: &mut Table) -> Vec<Arc<Wait>> {
     waits
 }
 
-/// Everything that the table holds becomes known to a scheduler that knows nothing.
-fn submit_again(table: &Table, link: &dyn Link<ClientToScheduler>) {
-    let lineage = table.lineage();
-    for function in lineage.into_iter().flat_map(|lineage| lineage.functions()) {
-        link.send(ClientToScheduler::RegisterFunction(function.clone()));
+impl Client {
+    /// Everything that the table holds becomes known to a scheduler that knows nothing.
+    fn submit_again(&self, table: &Table, link: &dyn Link<ClientToScheduler>) {
+        let lineage = table.lineage();
+        for function in lineage.into_iter().flat_map(|lineage| lineage.functions()) {
+            link.send(ClientToScheduler::RegisterFunction(function.clone()));
+        }
+        let batches = lineage.map(|lineage| lineage.batches(table)).unwrap_or_default();
+        let is_wanted = |task: &&TaskSpec| task.flags & TaskSpec::WANTED != 0;
+        let tasks = batches.iter().flat_map(|batch| &batch.tasks).filter(is_wanted);
+        let submitted: HashSet<Handle> = tasks.map(|task| task.handle).collect();
+        let mut entries: Vec<&Arc<Entry>> = table.entries().collect();
+        let mut inputs: Vec<&Arc<Entry>> =
+            lineage.into_iter().flat_map(|lineage| lineage.inputs()).collect();
+        inputs.retain(|entry| table.get(entry.handle).is_none());
+        entries.extend(inputs.iter().copied());
+        entries.sort_unstable_by_key(|entry| entry.handle);
+        entries.dedup_by_key(|entry| entry.handle);
+        self.claim_all(&entries, &submitted, link);
+        let mut released: Vec<Handle> = inputs.iter().map(|entry| entry.handle).collect();
+        released.extend(submitted.iter().filter(|handle| table.get(**handle).is_none()));
+        for batch in batches {
+            link.send(ClientToScheduler::Submit(batch));
+        }
+        let ids = lineage.map(|lineage| lineage.passing_functions()).unwrap_or_default();
+        if !ids.is_empty() {
+            link.send(ClientToScheduler::ForgetFunctions(Functions { ids }));
+        }
+        // What only unfinished tasks need is kept by these.
+        released.sort_unstable();
+        released.dedup();
+        if !released.is_empty() {
+            link.send(ClientToScheduler::Release(Handles { handles: released }));
+        }
     }
-    let batches = lineage.map(|lineage| lineage.batches(table)).unwrap_or_default();
-    let is_wanted = |task: &&TaskSpec| task.flags & TaskSpec::WANTED != 0;
-    let tasks = batches.iter().flat_map(|batch| &batch.tasks).filter(is_wanted);
-    let submitted: HashSet<Handle> = tasks.map(|task| task.handle).collect();
-    let mut entries: Vec<&Arc<Entry>> = table.entries().collect();
-    let mut inputs: Vec<&Arc<Entry>> =
-        lineage.into_iter().flat_map(|lineage| lineage.inputs()).collect();
-    inputs.retain(|entry| table.get(entry.handle).is_none());
-    entries.extend(inputs.iter().copied());
-    entries.sort_unstable_by_key(|entry| entry.handle);
-    entries.dedup_by_key(|entry| entry.handle);
-    claim_all(&entries, &submitted, link);
-    let mut released: Vec<Handle> = inputs.iter().map(|entry| entry.handle).collect();
-    released.extend(submitted.iter().filter(|handle| table.get(**handle).is_none()));
-    for batch in batches {
-        link.send(ClientToScheduler::Submit(batch));
-    }
-    let ids = lineage.map(|lineage| lineage.passing_functions()).unwrap_or_default();
-    if !ids.is_empty() {
-        link.send(ClientToScheduler::ForgetFunctions(Functions { ids }));
-    }
-    // What only unfinished tasks need is kept by these.
-    released.sort_unstable();
-    released.dedup();
-    if !released.is_empty() {
-        link.send(ClientToScheduler::Release(Handles { handles: released }));
-    }
-}
 
-/// `submitted`: these come with a submission.
-fn claim_all(
-    entries: &[&Arc<Entry>],
-    submitted: &HashSet<Handle>,
-    link: &dyn Link<ClientToScheduler>,
-) {
-    let mut claims = Vec::new();
-    for entry in entries {
-        let outcome = entry.outcome();
-        let value = match &outcome {
-            Outcome::Inline(value) => Some(value.clone()),
-            Outcome::Remote { .. } | Outcome::Pending => None,
-            Outcome::Erred(_) | Outcome::Cancelled(_) | Outcome::Refused(_) => continue,
-        };
-        if let Outcome::Remote { .. } = outcome {
-            // Its place means nothing any more; the scheduler tells the new one.
-            let _ = entry.set(Outcome::Pending);
+    /// `submitted`: these come with a submission.
+    fn claim_all(
+        &self,
+        entries: &[&Arc<Entry>],
+        submitted: &HashSet<Handle>,
+        link: &dyn Link<ClientToScheduler>,
+    ) {
+        let mut claims = Vec::new();
+        for entry in entries {
+            let outcome = entry.outcome();
+            let is_finished = matches!(outcome, Outcome::Inline(_) | Outcome::Remote { .. });
+            if is_finished && self.has(Fault::ClaimsLeaveOutFinished) {
+                continue;
+            }
+            let value = match &outcome {
+                Outcome::Inline(value) => Some(value.clone()),
+                Outcome::Remote { .. } | Outcome::Pending => None,
+                Outcome::Erred(_) | Outcome::Cancelled(_) | Outcome::Refused(_) => continue,
+            };
+            if let Outcome::Remote { .. } = outcome {
+                // Its place means nothing any more; the scheduler tells the new one.
+                let _ = entry.set(Outcome::Pending);
+            }
+            if value.is_none() && submitted.contains(&entry.handle) {
+                // What was submitted here is submitted again.
+                entry.is_of_other_work.store(false, Ordering::Relaxed);
+                continue;
+            }
+            // Which work its value is of is not known here then.
+            let is_other = entry.is_of_other_work.load(Ordering::Relaxed);
+            let spec_hash = if is_other { 0 } else { entry.spec_hash };
+            let (handle, key) = (entry.handle, entry.key.clone());
+            claims.push(Claim { handle, key, spec_hash, value });
+            if claims.len() >= CLAIMS {
+                link.send(ClientToScheduler::Claim(std::mem::take(&mut claims)));
+            }
         }
-        if value.is_none() && submitted.contains(&entry.handle) {
-            // What was submitted here is submitted again.
-            entry.is_of_other_work.store(false, Ordering::Relaxed);
-            continue;
+        if !claims.is_empty() {
+            link.send(ClientToScheduler::Claim(claims));
         }
-        // Which work its value is of is not known here then.
-        let is_other = entry.is_of_other_work.load(Ordering::Relaxed);
-        let spec_hash = if is_other { 0 } else { entry.spec_hash };
-        let (handle, key) = (entry.handle, entry.key.clone());
-        claims.push(Claim { handle, key, spec_hash, value });
-        if claims.len() >= CLAIMS {
-            link.send(ClientToScheduler::Claim(std::mem::take(&mut claims)));
-        }
-    }
-    if !claims.is_empty() {
-        link.send(ClientToScheduler::Claim(claims));
     }
 }

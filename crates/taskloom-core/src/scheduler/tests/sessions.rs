@@ -307,27 +307,90 @@ fn whoever_knows_only_the_key_may_claim_it_before_the_one_who_made_it() {
         let mut s = returning_anna();
         s.client("ben");
         claim_the_key(&mut s, Some(b"value"));
-        let said = if anna_has_it {
-            claim(&mut s, "x", Some(b"value"))
+        let (said, known_as) = if anna_has_it {
+            (claim(&mut s, "x", Some(b"value")), "data")
         } else {
-            s.submit("anna", [future("x").calls("f")])
+            (s.submit("anna", [future("x").calls("f")]), "f")
         };
         assert_sent(&said, &["anna has x"]);
         // and from now on the key stands for that work
         s.client("carol");
         let said = s.submit("carol", [future("x").calls("g")]);
-        assert_eq!(said[0], "carol: x is data(…), not g(…)");
+        assert_eq!(said[0], format!("carol: x is {known_as}(…), not g(…)"));
+    }
+}
+
+#[test]
+fn what_a_client_has_itself_it_keeps_although_its_key_is_used_for_other_work() {
+    let mut s = returning_anna();
+    s.client("ben");
+    s.join("alice");
+    s.submit("ben", [future("x").calls("g")]);
+    assert_sent(&claim(&mut s, "x", Some(b"value")), &["anna has x"]);
+    s.pass(SETTLE);
+    assert_sent(&s.done("alice", "x"), &["ben finds x at alice"]);
+    // then: whoever needs anna's x gets that
+    let sent = s.submit("anna", [future("y").needs(&["x"])]);
+    assert_sent(&sent, &["alice runs y with x inline"]);
+    s.release("anna", &["x", "y"]);
+    s.release("ben", &["x"]);
+    assert_eq!(s.scheduler.task_count(), 0);
+}
+
+#[test]
+fn what_another_client_has_and_let_go_is_not_lost_to_one_that_has_it_too() {
+    let mut s = returning_anna();
+    claim(&mut s, "x", Some(b"value"));
+    s.join("alice");
+    s.submit("anna", [future("y").needs(&["x"])]);
+    s.pass(SETTLE);
+    s.done_with("alice", "y", Outcome::inline());
+    s.release("anna", &["x"]);
+    assert_eq!(s.state("x"), Some(State::Released));
+    s.client("ben");
+    assert_sent(&claim_the_key(&mut s, Some(b"value")), &["ben has x"]);
+}
+
+#[test]
+fn a_claimed_result_whose_work_is_submitted_can_be_made_again() {
+    for is_there in [true, false] {
+        let mut s = returning_anna();
+        s.join(returning("alice"));
+        offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
+        claim(&mut s, "x", None);
+        // given: something else keeps its name, in one case
+        if !is_there {
+            s.submit("anna", [future("y").needs(&["x"])]);
+            s.pass(SETTLE);
+            s.done_with("alice", "y", Outcome::inline());
+            s.release("anna", &["x"]);
+            assert_eq!(s.state("x"), Some(State::Released));
+        }
+        s.client("ben");
+        s.submit("ben", [future("x").calls("f")]);
+        // when
+        s.join("bob");
+        s.worker_leaves("alice");
+        // then
+        s.pass(SETTLE);
+        assert_eq!(s.processing("bob"), ["x"], "there: {is_there}");
     }
 }
 
 #[test]
 fn what_a_client_has_itself_is_not_lost_with_the_worker_that_offers_it_too() {
-    let mut s = returning_anna();
-    s.join(returning("alice"));
-    offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
-    claim(&mut s, "x", Some(b"value"));
-    s.worker_leaves("alice");
-    assert_eq!(s.state("x"), Some(State::Memory));
+    for is_asked_for_before in [false, true] {
+        let mut s = returning_anna();
+        s.join(returning("alice"));
+        offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
+        if is_asked_for_before {
+            s.client("ben");
+            s.desire("ben", "x");
+        }
+        claim(&mut s, "x", Some(b"value"));
+        s.worker_leaves("alice");
+        assert_eq!(s.state("x"), Some(State::Memory));
+    }
 }
 
 #[test]
