@@ -384,7 +384,7 @@ impl Scheduler {
             Event::ClientMessage { client, message } => self.on_client_message(client, message),
             Event::ClientLeft { client } => self.on_client_left(client),
             Event::WorkerMessage { worker, message } => self.on_worker_message(worker, message),
-            Event::WorkerLeft { worker } => self.on_worker_left(worker),
+            Event::WorkerLeft { worker } => self.on_worker_left(worker, true),
             Event::SupervisorMessage { supervisor, message } => {
                 self.on_supervisor_message(supervisor, message);
             }

@@ -239,13 +239,12 @@ impl Scheduler {
             if !self.is_missing(index) {
                 continue;
             }
-            match spec_hash {
-                // Every worker that comes back has offered what it holds, or will in this time;
-                // and so has the client that submits what this one only knows by its key.
-                hash if settles || hash == 0 => {
-                    self.offers.claims.push_back((in_the_end, self.tasks.id(index)));
-                }
-                _ => self.offers.claims.push_front((self.now, self.tasks.id(index))),
+            // Every worker that comes back has offered what it holds, or will in this time; and so
+            // has the client that submits what this one only knows by its key.
+            if settles || spec_hash == 0 {
+                self.offers.claims.push_back((in_the_end, self.tasks.id(index)));
+            } else {
+                self.offers.claims.push_front((self.now, self.tasks.id(index)));
             }
         }
     }

@@ -112,7 +112,7 @@ impl Scheduler {
                     Action::CloseClient(client, reason)
                 }
                 Party::Worker(number) => {
-                    self.on_worker_left(number);
+                    self.on_worker_left(number, false);
                     Action::CutWorker(number, reason)
                 }
                 Party::Supervisor(supervisor) => {

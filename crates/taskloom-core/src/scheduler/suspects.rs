@@ -119,7 +119,7 @@ impl Scheduler {
         self.suspects.keep_report(report, self.now);
         if let Some(slot) = slot {
             let number = self.workers[slot].number;
-            self.lose_worker(slot);
+            self.lose_worker(slot, true);
             self.outbox.push(Action::CloseWorker(number, "its process has ended".into()));
         }
     }

@@ -16,7 +16,7 @@ use taskloom_proto::worker::{
     DepMissing, RegisterWorker, Registered, Retracted, SchedulerToWorker, TaskAttempt, TaskDone,
     TaskErred, WorkerToScheduler,
 };
-use taskloom_types::{Attempt, Nanos, TaskId, WorkerNo};
+use taskloom_types::{Attempt, ClientId, Nanos, TaskId, WorkerNo};
 
 /// What a worker reports is cut to these, so that sums over many reports do not overflow.
 const MAX_THREADS: u32 = 1 << 16;
@@ -133,7 +133,7 @@ impl Scheduler {
             |slot: &WorkerSlot| self.workers[*slot].away && self.workers[*slot].info.name == name;
         let Some(slot) = self.workers.slots().find(is_it) else { return };
         let number = self.workers[slot].number;
-        self.lose_worker(slot);
+        self.lose_worker(slot, false);
         self.outbox.push(Action::CutWorker(number, "another one took its name".into()));
     }
 
@@ -317,7 +317,7 @@ impl Scheduler {
         if self.has(Fault::BrokenTransferLosesWorker) {
             for holder in holders {
                 let number = self.workers[holder].number;
-                self.lose_worker(holder);
+                self.lose_worker(holder, true);
                 self.outbox.push(Action::CloseWorker(number, "a transfer from it broke".into()));
             }
             return;
@@ -369,10 +369,11 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_worker_left(&mut self, number: WorkerNo) {
+    /// `was_seen`: whether it is known to have ended, not only to be out of reach.
+    pub(super) fn on_worker_left(&mut self, number: WorkerNo, was_seen: bool) {
         self.forget_absence(Party::Worker(number));
         if let Some(slot) = self.workers.slot(number) {
-            self.lose_worker(slot);
+            self.lose_worker(slot, was_seen);
         }
     }
 
@@ -384,7 +385,8 @@ impl Scheduler {
     }
 
     /// The worker is gone, with all that it held and ran.
-    pub(super) fn lose_worker(&mut self, slot: WorkerSlot) {
+    /// `was_seen`: as for [`Self::on_worker_left`].
+    pub(super) fn lose_worker(&mut self, slot: WorkerSlot, was_seen: bool) {
         if !self.workers[slot].end_expected {
             self.counters.workers_lost += 1;
         }
@@ -418,7 +420,7 @@ impl Scheduler {
         let number = self.workers[slot].number;
         self.forget_absence(Party::Worker(number));
         self.forget_offers_of(number);
-        self.end_introductions_to(slot);
+        self.end_introductions_to(slot, !was_seen);
         self.workers.remove(slot);
         self.run_steps();
     }
@@ -426,11 +428,9 @@ impl Scheduler {
     /// Who knows where the worker served its data forgets it: numbers are never used again, so that
     /// nobody will be told of it once more. If nobody has seen it end, all are told: some have
     /// its address from elsewhere, and nothing else may ever end what they wait for.
-    fn end_introductions_to(&mut self, slot: WorkerSlot) {
+    fn end_introductions_to(&mut self, slot: WorkerSlot, is_silent: bool) {
         let worker = &self.workers[slot];
         let number = worker.number;
-        let is_silent =
-            worker.away || self.now.since(worker.last_seen) >= self.config.worker_ttl_ns;
         let cut = if is_silent { worker.info.address.clone() } else { String::new() };
         let gone = WorkerGone { worker: number, cut };
         for other in self.workers.slots().filter(|other| *other != slot).collect::<Vec<_>>() {
@@ -439,10 +439,13 @@ impl Scheduler {
                 self.outbox.worker_gone_to_worker(other, gone.clone());
             }
         }
-        for (client, record) in &mut self.clients {
+        let mut clients: Vec<ClientId> = self.clients.keys().copied().collect();
+        clients.sort_unstable();
+        for client in clients {
+            let Some(record) = self.clients.get_mut(&client) else { continue };
             if record.peers.remove(&number) || is_silent {
                 let last = &mut record.last_action;
-                self.outbox.worker_gone_to_client(*client, last, gone.clone());
+                self.outbox.worker_gone_to_client(client, last, gone.clone());
             }
         }
     }
@@ -466,7 +469,7 @@ impl Scheduler {
             }
             let number = worker.number;
             let silent_s = self.now.since(worker.last_seen) / Nanos::SECOND;
-            self.lose_worker(slot);
+            self.lose_worker(slot, false);
             let reason = format!("nothing was heard from it for {silent_s} s");
             self.outbox.push(Action::CutWorker(number, reason));
         }

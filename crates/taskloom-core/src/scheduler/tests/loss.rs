@@ -292,12 +292,18 @@ fn introductions(s: &Script) -> (usize, usize) {
 
 #[test]
 fn who_was_introduced_to_a_worker_that_is_gone_is_told_so_and_forgets_it() {
-    let mut s = alice_is_known();
-    let alice = s.number("alice");
-    assert_eq!(introductions(&s), (1, 1));
-    s.worker_leaves("alice");
-    assert_eq!(introductions(&s), (0, 0));
-    assert_eq!(told(&s), [("anna", alice, ""), ("bob", alice, "")]);
+    for is_away_before in [false, true] {
+        let mut s = alice_is_known();
+        let alice = s.number("alice");
+        assert_eq!(introductions(&s), (1, 1));
+        if is_away_before {
+            s.event(Event::Away(Party::Worker(alice)));
+        }
+        s.worker_leaves("alice");
+        assert_eq!(introductions(&s), (0, 0));
+        // Nobody else: it was seen to end, whatever its connection did before.
+        assert_eq!(told(&s), [("anna", alice, ""), ("bob", alice, "")]);
+    }
 }
 
 #[test]

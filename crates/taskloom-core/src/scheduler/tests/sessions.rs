@@ -337,16 +337,21 @@ fn what_a_client_has_itself_it_keeps_although_its_key_is_used_for_other_work() {
     assert_eq!(s.scheduler.task_count(), 0);
 }
 
-#[test]
-fn what_another_client_has_and_let_go_is_not_lost_to_one_that_has_it_too() {
-    let mut s = returning_anna();
-    claim(&mut s, "x", Some(b"value"));
-    s.join("alice");
+/// Anna's `y` was made from `x`, which she lets go: only its name is left.
+fn let_x_rest(s: &mut Script) {
     s.submit("anna", [future("y").needs(&["x"])]);
     s.pass(SETTLE);
     s.done_with("alice", "y", Outcome::inline());
     s.release("anna", &["x"]);
     assert_eq!(s.state("x"), Some(State::Released));
+}
+
+#[test]
+fn what_another_client_has_and_let_go_is_not_lost_to_one_that_has_it_too() {
+    let mut s = returning_anna();
+    claim(&mut s, "x", Some(b"value"));
+    s.join("alice");
+    let_x_rest(&mut s);
     s.client("ben");
     assert_sent(&claim_the_key(&mut s, Some(b"value")), &["ben has x"]);
 }
@@ -358,13 +363,8 @@ fn a_claimed_result_whose_work_is_submitted_can_be_made_again() {
         s.join(returning("alice"));
         offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
         claim(&mut s, "x", None);
-        // given: something else keeps its name, in one case
         if !is_there {
-            s.submit("anna", [future("y").needs(&["x"])]);
-            s.pass(SETTLE);
-            s.done_with("alice", "y", Outcome::inline());
-            s.release("anna", &["x"]);
-            assert_eq!(s.state("x"), Some(State::Released));
+            let_x_rest(&mut s);
         }
         s.client("ben");
         s.submit("ben", [future("x").calls("f")]);
