@@ -264,7 +264,7 @@ impl Scheduler {
             self.counters.stale_messages += 1;
             return;
         };
-        self.disbelieve_holders(index, &failed.workers, false);
+        self.disbelieve_holders(index, None, &failed.workers, false);
         self.run_steps();
         let is_there =
             self.tasks.get(failed.task).is_some() && self.tasks[index].state == State::Memory;

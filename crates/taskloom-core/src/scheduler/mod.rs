@@ -36,6 +36,7 @@ mod memory;
 mod naming;
 mod offers;
 mod outbox;
+mod partings;
 mod placement;
 mod planted;
 mod policies;
@@ -264,6 +265,7 @@ pub struct Scheduler {
     suspects: Suspects,
     policies: policies::PolicyTable,
     delays: attempts::Delays,
+    partings: partings::Partings,
     questions: questions::OpenQuestions,
     scatters: scatter::Scatters,
     events: events::Events,
@@ -325,6 +327,7 @@ impl Scheduler {
             suspects: Suspects::default(),
             policies: policies::PolicyTable::default(),
             delays: attempts::Delays::default(),
+            partings: partings::Partings::default(),
             questions: questions::OpenQuestions::default(),
             scatters: scatter::Scatters::default(),
             events: events::Events::default(),

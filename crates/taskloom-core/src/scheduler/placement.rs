@@ -54,11 +54,11 @@ impl Scheduler {
             return;
         }
         self.set_state(index, State::Queued);
-        let preferred = match self.is_actor(index) {
+        let preferred = || match self.is_actor(index) {
             true => self.worker_for_actor(index),
             false => self.preferred_worker(index),
         };
-        match preferred {
+        match self.worker_in_reach(index).or_else(preferred) {
             Some(slot) => self.push_to_worker(index, slot),
             None => self.push_to_class(index),
         }

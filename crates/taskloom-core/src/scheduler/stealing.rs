@@ -111,7 +111,9 @@ impl Scheduler {
         let victim = &self.workers[victim];
         // A worker that gets nothing new (a suspect runs there alone) makes its queue wait.
         let wait_ns = if victim.takes_work() { victim.wait_ns() } else { u64::MAX };
-        can_run && (self.transfer_ns(missing) <= wait_ns || missing == 0)
+        can_run
+            && (self.transfer_ns(missing) <= wait_ns || missing == 0)
+            && !self.is_cut_off(entry.task, thief)
     }
 
     /// Looks for sent tasks to take back, and when to look again.
@@ -214,5 +216,6 @@ impl Scheduler {
             && class.resources.is_empty()
             && (!self.is_actor(index) || self.may_move_actor(task.worker, thief))
             && !run_ahead_waits
+            && !self.is_cut_off(index, thief)
     }
 }

@@ -238,6 +238,7 @@ impl Scheduler {
     }
 
     fn announce_result(&mut self, index: u32) {
+        self.partings.forget_task(self.tasks.id(index));
         if !self.keeps_inputs(index) {
             self.let_go_of_inputs(index);
         }
@@ -450,6 +451,7 @@ impl Scheduler {
         let (prefix, class, state, policy) = (task.prefix, task.class, task.state, task.policy);
         let functions = std::mem::take(&mut task.functions);
         self.coordinator.metadata.forget_task(&self.tasks[index].key);
+        self.partings.forget_task(self.tasks.id(index));
         self.state_counts[state as usize] -= 1;
         if self.events.are_transitions_wanted {
             self.note_transition(index, state, "forgotten");

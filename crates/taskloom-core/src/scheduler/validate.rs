@@ -37,6 +37,7 @@ impl Scheduler {
         self.task_logs.validate()?;
         self.validate_clients()?;
         self.validate_introductions()?;
+        self.validate_partings()?;
         self.validate_coordination()?;
         self.validate_deposits()?;
         self.validate_holds()?;

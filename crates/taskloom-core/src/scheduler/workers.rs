@@ -256,6 +256,7 @@ impl Scheduler {
         match self.tasks.get(id) {
             Some(index) if self.tasks[index].state == State::Memory => {
                 let size_bytes = self.tasks[index].size_bytes;
+                self.note_arrival(index, slot);
                 self.add_replica(index, slot, size_bytes);
             }
             _ => {
@@ -291,7 +292,7 @@ impl Scheduler {
             self.counters.stale_messages += 1;
             return;
         };
-        self.disbelieve_holders(index, &missing.asked, missing.is_silence);
+        self.disbelieve_holders(index, Some(slot), &missing.asked, missing.is_silence);
         if self.tasks[index].state == State::Memory {
             self.send_holders(slot, index);
         } else {
@@ -300,8 +301,14 @@ impl Scheduler {
         }
     }
 
-    /// These workers did not give a result that they were said to hold.
-    pub(super) fn disbelieve_holders(&mut self, index: u32, asked: &[WorkerNo], is_silence: bool) {
+    /// These workers did not give a result that they were said to hold, `reader` if that is one.
+    pub(super) fn disbelieve_holders(
+        &mut self,
+        index: u32,
+        reader: Option<WorkerSlot>,
+        asked: &[WorkerNo],
+        is_silence: bool,
+    ) {
         if self.is_actor(index) {
             // A proxy that does not arrive says nothing of the actor: that ends with its worker.
             return;
@@ -328,6 +335,9 @@ impl Scheduler {
             !holders.is_empty() && scheduler.is_worth_another_try(index, is_silence)
         };
         if are_all && (is_some_away || is_worth_it(self)) {
+            return;
+        }
+        if are_all && reader.is_some_and(|reader| self.part(index, reader, &holders)) {
             return;
         }
         for holder in holders {
@@ -420,6 +430,7 @@ impl Scheduler {
         let number = self.workers[slot].number;
         self.forget_absence(Party::Worker(number));
         self.forget_offers_of(number);
+        self.partings.forget_worker(number);
         self.end_introductions_to(slot, !was_seen);
         self.workers.remove(slot);
         self.run_steps();

@@ -26,6 +26,7 @@ mod liveness;
 mod loss;
 mod memory;
 mod naming;
+mod partings;
 mod placement;
 mod prefetch;
 mod priorities;

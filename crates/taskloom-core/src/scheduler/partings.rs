@@ -1,0 +1,216 @@
+//! Workers that do not reach each other, although the scheduler hears both. A run that waits in vain
+//! for an input goes to where that can be had; or the input is made where the run can have it. Where
+//! restrictions leave nothing of the two, the run fails and says why: it must not wait for ever.
+
+use super::transitions::Step;
+use super::worker_table::WorkerSlot;
+use super::{Map, Scheduler, State};
+use std::collections::{BTreeMap, BTreeSet};
+use taskloom_proto::ErrorInfo;
+use taskloom_types::{Nanos, TaskId, WorkerNo};
+
+/// How long two workers are thought to be parted: networks are mended.
+const BELIEVED_NS: u64 = 300 * Nanos::SECOND;
+
+/// How often a task may wait in vain for inputs, all tries at one of them counted as one, and for how
+/// long after the first time: many broken transfers in a moment prove little.
+const MAX_WAITS: u32 = 3;
+const PATIENCE_NS: u64 = 60 * Nanos::SECOND;
+
+/// What is known of workers that do not reach each other.
+#[derive(Debug, Default)]
+pub struct Partings {
+    /// Who asked and who should have answered, and until when they are thought to be parted.
+    pairs: BTreeMap<(WorkerNo, WorkerNo), Nanos>,
+    waits: Map<TaskId, Waits>,
+}
+
+/// How often a task waited in vain, and since when.
+#[derive(Debug)]
+struct Waits {
+    count: u32,
+    since: Nanos,
+}
+
+impl Partings {
+    fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// Those that are parted from somebody.
+    fn workers(&self) -> BTreeSet<WorkerNo> {
+        self.pairs.keys().flat_map(|(reader, holder)| [*reader, *holder]).collect()
+    }
+
+    fn note(&mut self, reader: WorkerNo, holder: WorkerNo, now: Nanos) {
+        self.pairs.retain(|_, until| *until > now);
+        self.pairs.insert((reader, holder), now.after(BELIEVED_NS));
+    }
+
+    fn are_parted(&self, reader: WorkerNo, holder: WorkerNo, now: Nanos) -> bool {
+        self.pairs.get(&(reader, holder)).is_some_and(|until| *until > now)
+    }
+
+    /// Notes one more time that a task waited in vain. Returns whether it was too often.
+    fn note_wait(&mut self, task: TaskId, now: Nanos) -> bool {
+        let waits = self.waits.entry(task).or_insert(Waits { count: 0, since: now });
+        waits.count = waits.count.saturating_add(1);
+        waits.count > MAX_WAITS && now.since(waits.since) >= PATIENCE_NS
+    }
+
+    /// The task has ended, or is known no more.
+    pub fn forget_task(&mut self, task: TaskId) {
+        if !self.waits.is_empty() {
+            self.waits.remove(&task);
+        }
+    }
+
+    pub fn forget_worker(&mut self, number: WorkerNo) {
+        self.pairs.retain(|(reader, holder), _| *reader != number && *holder != number);
+    }
+}
+
+impl Scheduler {
+    /// `reader` has given up `holders`, the only ones of a result. Returns whether the result stays
+    /// where it is, since all that waited for it there went elsewhere or failed; else it is lost.
+    pub(super) fn part(&mut self, index: u32, reader: WorkerSlot, holders: &[WorkerSlot]) -> bool {
+        let waits_for_it = |task: &u32| self.tasks[*task].deps.contains(&index);
+        let runs = self.workers[reader].processing.iter().copied();
+        let waiting: Vec<u32> = runs.filter(waits_for_it).collect();
+        // Who asks itself in vain has lost it.
+        if waiting.is_empty() || holders.is_empty() || holders.contains(&reader) {
+            return false;
+        }
+        let number = self.workers[reader].number;
+        for holder in holders {
+            self.partings.note(number, self.workers[*holder].number, self.now);
+        }
+        let (mut stays, mut fails) = (true, Vec::new());
+        for task in waiting {
+            if self.partings.note_wait(self.tasks.id(task), self.now) {
+                fails.push(task);
+            } else if self.may_run_elsewhere(task, reader) {
+                self.steps.push(Step::Recall(task));
+            } else {
+                stays = false;
+            }
+        }
+        for task in fails {
+            self.partings.forget_task(self.tasks.id(task));
+            let error = self.unreachable_error(task, index, reader, holders);
+            self.end_attempt(task, error, true);
+        }
+        if stays {
+            self.tasks[index].doubts = 0;
+        }
+        self.run_steps();
+        stays
+    }
+
+    /// A copy came to a reader: if it can be from one worker only, the two are not parted.
+    pub(super) fn note_arrival(&mut self, index: u32, reader: WorkerSlot) {
+        if let [holder] = self.tasks[index].replicas[..]
+            && !self.partings.is_empty()
+        {
+            let pair = (self.workers[reader].number, self.workers[holder].number);
+            self.partings.pairs.remove(&pair);
+        }
+    }
+
+    fn may_run_elsewhere(&self, index: u32, reader: WorkerSlot) -> bool {
+        let is_fit = |slot: &WorkerSlot| {
+            *slot != reader && self.workers[*slot].takes_work() && !self.is_cut_off(index, *slot)
+        };
+        self.classes[self.tasks[index].class].eligible.iter().any(is_fit)
+    }
+
+    /// Whether a task on this worker would wait in vain for an input, or others for its result.
+    pub(super) fn is_cut_off(&self, index: u32, slot: WorkerSlot) -> bool {
+        if self.partings.is_empty() {
+            return false;
+        }
+        let task = &self.tasks[index];
+        let waits_in_vain = |dep: &u32| self.is_beyond_reach(*dep, slot);
+        let lets_wait = |id: &TaskId| self.lets_wait(*id, slot);
+        task.deps.iter().any(waits_in_vain) || task.dependents.iter().any(lets_wait)
+    }
+
+    /// Whether all that have a result are parted from this reader.
+    fn is_beyond_reach(&self, index: u32, reader: WorkerSlot) -> bool {
+        let result = &self.tasks[index];
+        let are_parted = |holder: &WorkerSlot| self.are_parted(reader, *holder);
+        let is_on_workers = result.value.is_none() && !result.replicas.is_empty();
+        is_on_workers && result.replicas.iter().all(are_parted)
+    }
+
+    /// Whether a run that waits for a result could not have it from this worker.
+    fn lets_wait(&self, dependent: TaskId, holder: WorkerSlot) -> bool {
+        let Some(dependent) = self.tasks.get(dependent) else { return false };
+        let dependent = &self.tasks[dependent];
+        dependent.state == State::Processing && self.are_parted(dependent.worker, holder)
+    }
+
+    fn are_parted(&self, reader: WorkerSlot, holder: WorkerSlot) -> bool {
+        let number = |slot| self.workers.get(slot).map(|worker| worker.number);
+        let pair = number(reader).zip(number(holder));
+        pair.is_some_and(|(reader, holder)| self.partings.are_parted(reader, holder, self.now))
+    }
+
+    /// The best worker for a task that would be cut off elsewhere; `None` if it would be nowhere, or
+    /// everywhere. What needs resources must not stand in a worker's own queue.
+    pub(super) fn worker_in_reach(&self, index: u32) -> Option<WorkerSlot> {
+        if self.partings.is_empty() {
+            return None;
+        }
+        let class = &self.classes[self.tasks[index].class];
+        let named = self.partings.workers();
+        let mut named = named.into_iter().filter_map(|number| self.workers.slot(number));
+        let is_concerned =
+            |slot: WorkerSlot| class.is_eligible(slot) && self.is_cut_off(index, slot);
+        if !class.resources.is_empty() || !named.any(is_concerned) {
+            return None;
+        }
+        let may_run = |slot: &&WorkerSlot| {
+            self.workers[**slot].takes_work() && !self.is_cut_off(index, **slot)
+        };
+        let fit = class.eligible.iter().filter(may_run);
+        fit.min_by_key(|slot| (self.workers[**slot].wait_ns(), **slot)).copied()
+    }
+
+    fn unreachable_error(
+        &self,
+        index: u32,
+        input: u32,
+        reader: WorkerSlot,
+        holders: &[WorkerSlot],
+    ) -> ErrorInfo {
+        let name = |slot: &WorkerSlot| {
+            let info = &self.workers[*slot].info;
+            format!("{} at {}", info.name, info.address)
+        };
+        let holders: Vec<String> = holders.iter().map(name).collect();
+        let message = format!(
+            "task {} waited again and again in vain, now for its input {}: worker {} does not reach \
+             {}, which has it, although the scheduler hears both. Let one of the two tasks run \
+             elsewhere, or mend the network between the workers.",
+            self.tasks[index].key,
+            self.tasks[input].key,
+            name(&reader),
+            holders.join(" or "),
+        );
+        ErrorInfo { type_name: "WorkerUnreachableError".into(), message, ..ErrorInfo::default() }
+    }
+
+    /// # Errors
+    /// Something is remembered of what is gone.
+    pub(super) fn validate_partings(&self) -> Result<(), String> {
+        let is_gone = |number: &WorkerNo| self.workers.slot(*number).is_none();
+        if self.partings.pairs.keys().any(|(reader, holder)| is_gone(reader) || is_gone(holder)) {
+            return Err("a worker that is gone is thought to be parted from another".into());
+        }
+        match self.partings.waits.keys().find(|id| self.tasks.get(**id).is_none()) {
+            Some(_) => Err("a task that is gone is said to have waited in vain".into()),
+            None => Ok(()),
+        }
+    }
+}
