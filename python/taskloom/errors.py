@@ -215,7 +215,8 @@ class WorkerUnreachableError(TaskloomError, OSError):
     """A result is on a worker that cannot be reached from here, directly or by the scheduler.
 
     The message names the worker and says why each way fails. Tasks on other workers may still use
-    the result.
+    the result. A task ends with it, too, if it may only run on a worker that does not reach the
+    one that alone may make its input.
     """
 
 

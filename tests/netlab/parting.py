@@ -1,10 +1,15 @@
-"""Two workers are parted for good while a value goes from one to the other, and the scheduler hears
-both: ``python -m tests.netlab.parting``. Once the kernel has given the connection up, the value
-comes from a third.
+"""Two workers are parted for good; the scheduler hears both: ``python -m tests.netlab.parting``.
+
+While a value goes from one to the other: once the kernel has given the connection up, it comes from
+a third. Before one needs a value of the other: it is made again where it can be had. With
+``--only-there``, where it may be made nowhere else: what needs it fails, and says why. That takes
+minutes.
 """
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -38,8 +43,26 @@ def who_sends(network: Network) -> str:
     return max(SOURCES, key=lambda host: moved_bytes(network, host, SENT) - before[host])
 
 
-def part(lab: Lab) -> list[str]:
+def finish_timed(client: subprocess.Popen[str], what: str, right: dict[str, int]) -> list[str]:
     """What is wrong with how it ended."""
+    begun = time.monotonic()
+    ends = finish(client)
+    print(f"{what} -> {ends} after {time.monotonic() - begun:.1f} s", flush=True)
+    return [] if ends == right else [f"{what}: it ended with {ends}"]
+
+
+def part_before(lab: Lab, program: str, right: str) -> list[str]:
+    source, network = SOURCES[0], lab.network
+    network.drop("parting", source, TARGET)
+    network.drop("parting", TARGET, source)
+    try:
+        client = lab.start_client(program, source, TARGET)
+        return finish_timed(client, f"{program}: {source} and {TARGET} never met", {right: 1})
+    finally:
+        network.heal("parting")
+
+
+def part_while_moving(lab: Lab) -> list[str]:
     network = lab.network
     network.limit(TARGET, RATE)
     before = moved_bytes(network, TARGET, RECEIVED)
@@ -53,15 +76,16 @@ def part(lab: Lab) -> list[str]:
     network.drop("parting", source, TARGET)
     network.drop("parting", TARGET, source)
     network.unlimit(TARGET)
-    begun = time.monotonic()
-    ends = finish(client)
-    seconds = time.monotonic() - begun
-    print(f"{source} and {TARGET} parted for good -> {ends} after {seconds:.1f} s", flush=True)
-    network.heal("parting")
-    return [] if ends == {"right": 1} else [f"it ended with {ends}"]
+    try:
+        return finish_timed(client, f"move: {source} and {TARGET} parted", {"right": 1})
+    finally:
+        network.heal("parting")
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.netlab.parting", description=__doc__)
+    parser.add_argument("--only-there", action="store_true", help="the part that takes minutes")
+    options = parser.parse_args()
     try:
         require()
     except Unsuitable as unsuitable:
@@ -76,7 +100,10 @@ def main() -> int:
         for host in WORKERS:
             wait_until_reachable(network, host, "sched")
         checks.wait_until_whole(lab)
-        problems = part(lab)
+        if options.only_there:
+            problems = part_before(lab, "use-only", "WorkerUnreachableError")
+        else:
+            problems = part_while_moving(lab) + part_before(lab, "use", "right")
         if problems:
             print("\n".join([*problems, *(f"--- log of {h}\n{lab.log_of(h)}" for h in HOSTS)]))
     return 1 if problems else 0

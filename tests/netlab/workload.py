@@ -3,7 +3,8 @@
 ``python -m tests.netlab.workload ADDRESS SEED``; with ``eat WORKER`` in place of the seed, one
 task that needs more memory than its worker has; with ``hoard WORKER``, results of which that worker
 has to write some to disk; with ``move FROM FROM TO``, one large result of two workers that goes to
-a third.
+a third; with ``use FROM TO``, one of a worker, or of any if need be, that another uses; with
+``use-only FROM TO``, one of that worker.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tests.netlab.work import eat, heap, plan_steps, right_values, run_step, wei
 PATIENCE_S = 60
 #: What `move` moves, and how long that may take: until the kernel gives a silent connection up.
 MOVED_BYTES, MOVE_S = 64_000_000, 90
+#: How long `use` may take: twelve tries to connect where nobody answers, and more.
+USE_S = 300
 
 
 def outcome(future: object, right: int, until: float) -> str:
@@ -82,6 +85,17 @@ def run_mover(client: Client, source: str, other: str, target: str) -> Counter[s
         return Counter(["pending"])
 
 
+def run_user(client: Client, source: str, target: str, only_there: bool) -> Counter[str]:
+    large = client.submit(
+        os.urandom, MOVED_BYTES, workers=[source], allow_other_workers=not only_there
+    )
+    size = client.submit(len, large, workers=[target])
+    try:
+        return Counter(["right" if size.result(timeout=USE_S) == MOVED_BYTES else "wrong"])
+    except TimeoutError:
+        return Counter(["pending"])
+
+
 def main() -> None:
     address, *what = sys.argv[1:]
     try:
@@ -92,6 +106,8 @@ def main() -> None:
                 ends = run_hoarder(client, what[1])
             elif what[0] == "move":
                 ends = run_mover(client, *what[1:])
+            elif what[0] in ("use", "use-only"):
+                ends = run_user(client, *what[1:], only_there=what[0] == "use-only")
             else:
                 ends = run_graph(client, int(what[0]))
     except TaskloomError as error:

@@ -66,6 +66,8 @@ faults! {
     OrderlyEndIsBlamed: "D29",
     /// One broken transfer makes a worker count as lost.
     BrokenTransferLosesWorker: "D35",
+    /// A run waits again and again for an input from a worker that it does not reach.
+    GapsAreWaitedFor: "",
     /// What follows a stale report in its message is lost.
     RestOfMessageLost: "D36",
     /// A task is taken over before its worker has given it up.

@@ -5,13 +5,12 @@
 //! that the kernel has taken back and cannot read again ends the process, so whoever maps a file
 //! reads it once before, where an error is an answer.
 
+use crate::registry::{Registry, Span};
 use bytes::Bytes;
-use parking_lot::RwLock;
 use rustix::fd::AsFd;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// The first bytes of a file, mapped. The mapping goes with the last [`Bytes`] or [`FilePart`].
 #[derive(Debug)]
@@ -25,8 +24,13 @@ unsafe impl Send for FileMap {}
 // SAFETY: shared references give the address only; see `Mapped` and `FilePart` for who uses it.
 unsafe impl Sync for FileMap {}
 
-/// Mappings of this process by their start, so that bytes can be traced to their file.
-static MAPS: RwLock<BTreeMap<usize, Weak<FileMap>>> = RwLock::new(BTreeMap::new());
+static MAPS: Registry<FileMap> = Registry::new();
+
+impl Span for FileMap {
+    fn length(&self) -> usize {
+        self.length
+    }
+}
 
 /// The first `length` bytes of a file, which must be as long and not shrink while they are used.
 ///
@@ -42,13 +46,13 @@ pub fn map(file: impl AsFd, length: usize) -> io::Result<Bytes> {
     let start =
         unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE, file, 0)? };
     let map = Arc::new(FileMap { start: start.cast(), length });
-    MAPS.write().insert(start as usize, Arc::downgrade(&map));
+    MAPS.insert(start as usize, &map);
     Ok(Bytes::from_owner(Mapped(map)))
 }
 
 impl Drop for FileMap {
     fn drop(&mut self) {
-        MAPS.write().remove(&(self.start as usize));
+        MAPS.remove(self.start as usize);
         // SAFETY: mapped by `map`, and nobody is left who knows the address.
         let _ = unsafe { munmap(self.start.cast(), self.length) };
     }
@@ -76,17 +80,8 @@ impl FilePart {
     /// The part that these bytes are, if they are one.
     #[must_use]
     pub fn of(bytes: &Bytes) -> Option<Self> {
-        if bytes.is_empty() {
-            return None;
-        }
-        let at = bytes.as_ptr() as usize;
-        let maps = MAPS.read();
-        let (start, map) = maps.range(..=at).next_back()?;
-        let (start, map) = (*start, map.upgrade());
-        // Were this the last holder, its drop would take the lock.
-        drop(maps);
-        let (map, offset) = (map?, at - start);
-        (offset + bytes.len() <= map.length).then_some(Self { map, offset, length: bytes.len() })
+        let (map, offset) = MAPS.find(bytes)?;
+        Some(Self { map, offset, length: bytes.len() })
     }
 
     /// The first byte; [`FilePart::len`] bytes from it may be read and written while this lives.
@@ -142,7 +137,7 @@ mod tests {
         assert!(FilePart::of(&Bytes::new()).is_none());
         let start = mapped.as_ptr() as usize;
         drop(mapped);
-        assert!(!MAPS.read().contains_key(&start));
+        assert!(!MAPS.contains(start));
     }
 
     #[test]

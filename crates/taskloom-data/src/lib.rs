@@ -7,6 +7,7 @@
 
 pub mod compression;
 pub mod files;
+mod registry;
 pub mod shared;
 
 /// Equal bytes have equal digests; different ones do not, unless by design.

@@ -4,13 +4,13 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether this process, or an ancestor since the worker's, is a child of a `fork`.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
-static WATCH: Once = Once::new();
+static WATCH: PyOnceLock<()> = PyOnceLock::new();
 
 #[pyfunction]
 fn note_fork() {
@@ -19,14 +19,13 @@ fn note_fork() {
 
 /// Has forks of this process noticed.
 pub fn watch(py: Python<'_>) -> PyResult<()> {
-    if WATCH.is_completed() {
-        return Ok(());
-    }
-    let hooks = PyDict::new(py);
-    hooks.set_item("after_in_child", wrap_pyfunction!(note_fork, py)?)?;
-    py.import(intern!(py, "os"))?.call_method("register_at_fork", (), Some(&hooks))?;
-    WATCH.call_once(|| ());
-    Ok(())
+    let register = || {
+        let hooks = PyDict::new(py);
+        hooks.set_item("after_in_child", wrap_pyfunction!(note_fork, py)?)?;
+        py.import(intern!(py, "os"))?.call_method("register_at_fork", (), Some(&hooks))?;
+        Ok(())
+    };
+    WATCH.get_or_try_init(py, register).copied()
 }
 
 /// After a task: ends this process if it is not the worker's, which has this number.

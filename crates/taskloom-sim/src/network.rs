@@ -14,6 +14,8 @@ use taskloom_types::{ClientId, Nanos, WorkerNo};
 /// After so long without an answer, whoever waits for data gives up. In us.
 const DATA_TIMEOUT_US: u64 = 30_000;
 
+const FOR_GOOD: Nanos = Nanos(u64::MAX);
+
 /// The state of all links.
 #[derive(Debug, Default)]
 pub struct Network {
@@ -78,10 +80,17 @@ impl Network {
         self.away.get(&session).is_some_and(|until| *until > now)
     }
 
-    /// All links work again. Who is away comes back when that was to be.
+    /// All links work again, but for those that are broken for good. Who is away comes back when
+    /// that was to be.
     pub fn heal(&mut self) {
-        let (broken, away) = (std::mem::take(&mut self.broken), std::mem::take(&mut self.away));
-        *self = Self { broken, away, ..Self::default() };
+        let Self { broken, away, mut parted, .. } = std::mem::take(self);
+        parted.retain(|_, until| *until == FOR_GOOD);
+        *self = Self { broken, away, parted, ..Self::default() };
+    }
+
+    /// Whether some workers never reach each other again.
+    pub fn is_torn(&self) -> bool {
+        self.parted.values().any(|until| *until == FOR_GOOD)
     }
 }
 
@@ -126,14 +135,8 @@ impl World {
                 self.disturb(number, in_ms(50));
                 self.report.network_faults += 1;
             }
-            Misfortune::PartsFrom(other, ms) => {
-                let Some(other) = self.number_of(other).filter(|other| *other != number) else {
-                    return;
-                };
-                let pair = (number.min(other), number.max(other));
-                self.network.parted.insert(pair, in_ms(ms));
-                self.report.network_faults += 1;
-            }
+            Misfortune::PartsFrom(other, ms) => self.part(number, other, in_ms(ms)),
+            Misfortune::PartsForGood(other) => self.part(number, other, FOR_GOOD),
             Misfortune::ClockJumps(ms) => {
                 if let Some(worker) = self.workers.get_mut(&number) {
                     worker.ahead_ns += ms * Nanos::MILLISECOND;
@@ -145,6 +148,15 @@ impl World {
             }
             Misfortune::SchedulerPauses(_) | Misfortune::SchedulerClockJumps(_) => {}
         }
+    }
+
+    /// The worker and the one of this name do not reach each other until then.
+    fn part(&mut self, number: WorkerNo, other: u64, until: Nanos) {
+        let Some(other) = self.number_of(other).filter(|other| *other != number) else { return };
+        let pair = (number.min(other), number.max(other));
+        let longer = self.network.parted.entry(pair).or_default();
+        *longer = until.max(*longer);
+        self.report.network_faults += 1;
     }
 
     /// Both ends see it sooner or later; what is on its way is lost, or belongs to a session that

@@ -62,6 +62,8 @@ pub enum Misfortune {
     LinkSlows(u64),
     /// It and the worker of this name do not reach each other for so many ms.
     PartsFrom(u64, u64),
+    /// It and the worker of this name never reach each other again.
+    PartsForGood(u64),
     /// Its clock jumps ahead by so many ms.
     ClockJumps(u64),
     /// The scheduler's process stops for so many ms.
@@ -347,6 +349,7 @@ fn network_fault(rng: &mut Rng, names: u64) -> Misfortune {
         0..=1 => Misfortune::LinkBreaks,
         2..=4 => Misfortune::LinkStalls(ways[rng.below(3) as usize], rng.between(1, 150)),
         5..=6 => Misfortune::LinkSlows(rng.between(100, 10_000)),
+        _ if rng.chance(25) => Misfortune::PartsForGood(rng.below(names)),
         _ => Misfortune::PartsFrom(rng.below(names), rng.between(5, 100)),
     }
 }

@@ -27,11 +27,10 @@ impl Outbox {
     }
 
     pub fn ready(&mut self, client: ClientId, last: &mut usize, ready: KeyReady) {
-        if let Some(Action::ToClient(_, SchedulerToClient::Ready(list))) = self.remembered(*last) {
-            list.push(ready);
-            return;
+        match self.last_to_client(*last) {
+            Some(SchedulerToClient::Ready(list)) => list.push(ready),
+            _ => self.send_client(client, last, SchedulerToClient::Ready(vec![ready])),
         }
-        self.send_client(client, last, SchedulerToClient::Ready(vec![ready]));
     }
 
     pub fn send_worker(&mut self, worker: &mut WorkerRecord, message: SchedulerToWorker) {
@@ -42,8 +41,7 @@ impl Outbox {
     pub fn compute(&mut self, worker: &mut WorkerRecord, task: ComputeTask) {
         // Messages are bounded: tasks that carry much data travel alone.
         const LARGE: usize = 64 * 1024;
-        if let Some(Action::ToWorker(_, SchedulerToWorker::Compute(list))) =
-            self.remembered(worker.last_action)
+        if let Some(SchedulerToWorker::Compute(list)) = self.last_to_worker(worker)
             && task.body.len() < LARGE
             && list.last().is_none_or(|last| last.body.len() < LARGE)
         {
@@ -54,33 +52,40 @@ impl Outbox {
     }
 
     pub fn free(&mut self, worker: &mut WorkerRecord, task: TaskId) {
-        if let Some(Action::ToWorker(_, SchedulerToWorker::Free(list))) =
-            self.remembered(worker.last_action)
-        {
-            list.push(task);
-            return;
+        match self.last_to_worker(worker) {
+            Some(SchedulerToWorker::Free(list)) => list.push(task),
+            _ => self.send_worker(worker, SchedulerToWorker::Free(vec![task])),
         }
-        self.send_worker(worker, SchedulerToWorker::Free(vec![task]));
     }
 
     pub fn worker_gone_to_worker(&mut self, worker: &mut WorkerRecord, gone: WorkerGone) {
-        if let Some(Action::ToWorker(_, SchedulerToWorker::PeersGone(list))) =
-            self.remembered(worker.last_action)
-        {
-            list.push(gone);
-            return;
+        match self.last_to_worker(worker) {
+            Some(SchedulerToWorker::PeersGone(list)) => list.push(gone),
+            _ => self.send_worker(worker, SchedulerToWorker::PeersGone(vec![gone])),
         }
-        self.send_worker(worker, SchedulerToWorker::PeersGone(vec![gone]));
     }
 
     pub fn worker_gone_to_client(&mut self, client: ClientId, last: &mut usize, gone: WorkerGone) {
-        if let Some(Action::ToClient(_, SchedulerToClient::PeersGone(list))) =
-            self.remembered(*last)
-        {
-            list.push(gone);
-            return;
+        match self.last_to_client(*last) {
+            Some(SchedulerToClient::PeersGone(list)) => list.push(gone),
+            _ => self.send_client(client, last, SchedulerToClient::PeersGone(vec![gone])),
         }
-        self.send_client(client, last, SchedulerToClient::PeersGone(vec![gone]));
+    }
+
+    /// The message that goes to a worker last, so far.
+    fn last_to_worker(&mut self, worker: &WorkerRecord) -> Option<&mut SchedulerToWorker> {
+        match self.remembered(worker.last_action)? {
+            Action::ToWorker(_, message) => Some(message),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::last_to_worker`], of a client.
+    fn last_to_client(&mut self, last: usize) -> Option<&mut SchedulerToClient> {
+        match self.remembered(last)? {
+            Action::ToClient(_, message) => Some(message),
+            _ => None,
+        }
     }
 
     fn remembered(&mut self, index: usize) -> Option<&mut Action> {

@@ -2,6 +2,7 @@
 //! for an input goes to where that can be had; or the input is made where the run can have it. Where
 //! restrictions leave nothing of the two, the run fails and says why: it must not wait for ever.
 
+use super::task::Kind;
 use super::transitions::Step;
 use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler, State};
@@ -12,10 +13,11 @@ use taskloom_types::{Nanos, TaskId, WorkerNo};
 /// How long two workers are thought to be parted: networks are mended.
 const BELIEVED_NS: u64 = 300 * Nanos::SECOND;
 
-/// How often a task may wait in vain for inputs, all tries at one of them counted as one, and for how
-/// long after the first time: many broken transfers in a moment prove little.
+/// How often a task may wait in vain for inputs, all tries at one of them counted as one.
 const MAX_WAITS: u32 = 3;
-const PATIENCE_NS: u64 = 60 * Nanos::SECOND;
+
+/// For how many grace times at least: many broken transfers in a moment prove little.
+const PATIENCE_GRACES: u64 = 2;
 
 /// What is known of workers that do not reach each other.
 #[derive(Debug, Default)]
@@ -52,13 +54,15 @@ impl Partings {
     }
 
     /// Notes one more time that a task waited in vain. Returns whether it was too often.
-    fn note_wait(&mut self, task: TaskId, now: Nanos) -> bool {
+    fn note_wait(&mut self, task: TaskId, now: Nanos, patience_ns: u64) -> bool {
         let waits = self.waits.entry(task).or_insert(Waits { count: 0, since: now });
         waits.count = waits.count.saturating_add(1);
-        waits.count > MAX_WAITS && now.since(waits.since) >= PATIENCE_NS
+        waits.count > MAX_WAITS && now.since(waits.since) >= patience_ns
     }
 
-    /// The task has ended, or is known no more.
+    /// The task is known no more, or something came for it. Not when it ends: two that may each run
+    /// on one worker only, and whose results name what they need, could take that from each other
+    /// for ever.
     pub fn forget_task(&mut self, task: TaskId) {
         if !self.waits.is_empty() {
             self.waits.remove(&task);
@@ -85,35 +89,62 @@ impl Scheduler {
         for holder in holders {
             self.partings.note(number, self.workers[*holder].number, self.now);
         }
+        let patience_ns = PATIENCE_GRACES * self.config.grace_ns;
         let (mut stays, mut fails) = (true, Vec::new());
         for task in waiting {
-            if self.partings.note_wait(self.tasks.id(task), self.now) {
+            if self.partings.note_wait(self.tasks.id(task), self.now, patience_ns) {
                 fails.push(task);
-            } else if self.may_run_elsewhere(task, reader) {
+                continue;
+            }
+            if !self.may_run_elsewhere(task, reader) {
+                self.let_others_serve(task);
+            }
+            if self.may_run_elsewhere(task, reader) {
                 self.steps.push(Step::Recall(task));
+                // What is doubted here need not be there.
+                for dep in self.tasks[task].deps.clone() {
+                    self.tasks[dep].doubts = 0;
+                }
+            } else if self.tasks[index].kind == Kind::Data || self.is_actor(index) {
+                // It cannot be made elsewhere, and others are to have it.
+                fails.push(task);
             } else {
                 stays = false;
             }
+        }
+        if !stays {
+            self.let_others_serve(index);
         }
         for task in fails {
             self.partings.forget_task(self.tasks.id(task));
             let error = self.unreachable_error(task, index, reader, holders);
             self.end_attempt(task, error, true);
         }
-        if stays {
-            self.tasks[index].doubts = 0;
-        }
+        // Nobody may need the result any more from here on.
         self.run_steps();
         stays
     }
 
-    /// A copy came to a reader: if it can be from one worker only, the two are not parted.
+    /// A copy came to a reader: if it can be from one worker only, the two are not parted, and what
+    /// waits there has not waited in vain.
     pub(super) fn note_arrival(&mut self, index: u32, reader: WorkerSlot) {
-        if let [holder] = self.tasks[index].replicas[..]
-            && !self.partings.is_empty()
-        {
-            let pair = (self.workers[reader].number, self.workers[holder].number);
-            self.partings.pairs.remove(&pair);
+        let [holder] = self.tasks[index].replicas[..] else { return };
+        let pair = (self.workers[reader].number, self.workers[holder].number);
+        if self.partings.pairs.remove(&pair).is_none() {
+            return;
+        }
+        for task in &self.workers[reader].processing {
+            self.partings.forget_task(self.tasks.id(*task));
+        }
+    }
+
+    /// Workers that a task merely prefers (`allow_other_workers`) are of no use to it.
+    fn let_others_serve(&mut self, index: u32) {
+        let class = &self.classes[self.tasks[index].class];
+        if class.has_fallback() {
+            let resources = class.resources.clone();
+            let class = self.intern_class((&[], false), &resources);
+            self.set_prefix_and_class(index, None, class);
         }
     }
 

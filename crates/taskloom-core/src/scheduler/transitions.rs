@@ -238,7 +238,6 @@ impl Scheduler {
     }
 
     fn announce_result(&mut self, index: u32) {
-        self.partings.forget_task(self.tasks.id(index));
         if !self.keeps_inputs(index) {
             self.let_go_of_inputs(index);
         }

@@ -293,6 +293,9 @@ impl Scheduler {
             return;
         };
         self.disbelieve_holders(index, Some(slot), &missing.asked, missing.is_silence);
+        if self.tasks.get(missing.dep).is_none() {
+            return;
+        }
         if self.tasks[index].state == State::Memory {
             self.send_holders(slot, index);
         } else {
@@ -309,10 +312,6 @@ impl Scheduler {
         asked: &[WorkerNo],
         is_silence: bool,
     ) {
-        if self.is_actor(index) {
-            // A proxy that does not arrive says nothing of the actor: that ends with its worker.
-            return;
-        }
         let replicas = &self.tasks[index].replicas;
         let is_holder = |slot: &WorkerSlot| replicas.contains(slot);
         let holders: SmallVec<[WorkerSlot; 2]> = asked
@@ -337,7 +336,12 @@ impl Scheduler {
         if are_all && (is_some_away || is_worth_it(self)) {
             return;
         }
-        if are_all && reader.is_some_and(|reader| self.part(index, reader, &holders)) {
+        let heeds_gaps = are_all && !self.has(Fault::GapsAreWaitedFor);
+        if heeds_gaps && reader.is_some_and(|reader| self.part(index, reader, &holders)) {
+            return;
+        }
+        if self.is_actor(index) {
+            // A proxy that does not arrive says nothing of the actor: that ends with its worker.
             return;
         }
         for holder in holders {

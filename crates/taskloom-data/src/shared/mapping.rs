@@ -3,14 +3,13 @@
 use super::large;
 use super::pool::Home;
 use super::view::PrivateView;
+use crate::registry::{Registry, Span};
 use bytes::Bytes;
-use parking_lot::RwLock;
 use rustix::fs::SealFlags;
 use rustix::mm::{MapFlags, ProtFlags};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// A segment, mapped for reading. The mapping goes with the last [`Bytes`] over it. Its descriptor
 /// is read-only: it can be passed to other processes.
@@ -30,8 +29,13 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
-/// Mappings of this process by their start, so that bytes can be traced to their segment.
-static MAPPINGS: RwLock<BTreeMap<usize, Weak<Mapping>>> = RwLock::new(BTreeMap::new());
+static MAPPINGS: Registry<Mapping> = Registry::new();
+
+impl Span for Mapping {
+    fn length(&self) -> usize {
+        self.length
+    }
+}
 
 impl Mapping {
     /// Maps the first `length` bytes of a segment that another process passed.
@@ -59,7 +63,7 @@ impl Mapping {
         // The file's size is sealed.
         let start = large::map(length, ProtFlags::READ, MapFlags::SHARED, reader.as_fd(), 0)?;
         let mapping = Arc::new(Self { start: start.as_ptr(), length, reader, _home: home });
-        MAPPINGS.write().insert(start.as_ptr() as usize, Arc::downgrade(&mapping));
+        MAPPINGS.insert(start.as_ptr() as usize, &mapping);
         Ok(mapping)
     }
 
@@ -83,7 +87,7 @@ impl AsFd for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        MAPPINGS.write().remove(&(self.start as usize));
+        MAPPINGS.remove(self.start as usize);
         // SAFETY: mapped in `new`, and no `Bytes` over it is left: they hold the mapping.
         // Failing would mean that it was no mapping.
         let _ = unsafe { rustix::mm::munmap(self.start as *mut _, self.length) };
@@ -120,18 +124,8 @@ impl Place {
 /// Where `bytes` lie in shared memory; `None` when they do not.
 #[must_use]
 pub fn place_of(bytes: &Bytes) -> Option<Place> {
-    if bytes.is_empty() {
-        return None;
-    }
-    let at = bytes.as_ptr() as usize;
-    let mappings = MAPPINGS.read();
-    let (start, mapping) = mappings.range(..=at).next_back()?;
-    // Succeeds when `bytes` hold the mapping. Another's last holder may be dropping it just now:
-    // then this is the last, and its drop takes the lock.
-    let (start, mapping) = (*start, mapping.upgrade());
-    drop(mappings);
-    let (mapping, offset) = (mapping?, at - start);
-    (offset + bytes.len() <= mapping.length).then_some(Place { mapping, offset: offset as u64 })
+    let (mapping, offset) = MAPPINGS.find(bytes)?;
+    Some(Place { mapping, offset: offset as u64 })
 }
 
 /// How the segments of a value lie in files.

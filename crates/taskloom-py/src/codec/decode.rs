@@ -41,6 +41,19 @@ struct Reader<'a, 'py> {
 const DETACH_BELOW: usize = 16 * 1024;
 
 impl<'a, 'py> Reader<'a, 'py> {
+    /// Of an encoding that names no functions and no dependencies, and is nobody's part.
+    fn of(py: Python<'py>, encoding: &'a [u8]) -> Self {
+        Self {
+            py,
+            rest: encoding,
+            segments: Vec::new().into_iter(),
+            functions: &[],
+            deps: &[],
+            steps: Vec::new(),
+            detaches: false,
+        }
+    }
+
     fn take(&mut self, length: usize) -> PyResult<&'a [u8]> {
         let (head, rest) =
             self.rest.split_at_checked(length).ok_or_else(|| damaged("it ends too early"))?;
@@ -262,8 +275,7 @@ pub fn decode_body<'py>(
     functions: &[Py<PyAny>],
     deps: &[Py<PyAny>],
 ) -> PyResult<Work<'py>> {
-    let segments = Vec::new().into_iter();
-    Reader { py, rest: body, segments, functions, deps, steps: Vec::new(), detaches: false }.work()
+    Reader { functions, deps, ..Reader::of(py, body) }.work()
 }
 
 /// Reads a value. Consumes the segments: an array over memory that nobody else holds may then be
@@ -285,13 +297,18 @@ pub fn decode_arrived(py: Python<'_>, segments: Vec<Bytes>) -> PyResult<Bound<'_
 }
 
 fn read_value(py: Python<'_>, segments: Vec<Bytes>, detaches: bool) -> PyResult<Bound<'_, PyAny>> {
+    let (head, segments) = behead(segments)?;
+    Reader { segments, detaches, ..Reader::of(py, &head) }.item(0)
+}
+
+/// The head, and the buffers behind it.
+fn behead(segments: Vec<Bytes>) -> PyResult<(Bytes, std::vec::IntoIter<Bytes>)> {
     let mut segments = segments.into_iter();
-    let head = segments.next().ok_or_else(|| damaged("a value without segments"))?;
-    // The head may share its memory with the buffers behind it: a copy of it lets them go free.
-    // Heads of values with buffers are short.
+    let head = segments.next().ok_or_else(|| damaged("there is not even a head"))?;
+    // The head may share its memory with the buffers: a copy of it lets them go free. Heads of
+    // values with buffers are short.
     let head = if segments.len() > 0 { Bytes::copy_from_slice(&head) } else { head };
-    Reader { py, rest: &head, segments, functions: &[], deps: &[], steps: Vec::new(), detaches }
-        .item(0)
+    Ok((head, segments))
 }
 
 /// Reads what an actor is called with. `deps` are in the order of the call's list. Consumes the
@@ -304,11 +321,8 @@ pub fn decode_arguments<'py>(
     segments: Vec<Bytes>,
     deps: &[Py<PyAny>],
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-    let mut segments = segments.into_iter();
-    let head = segments.next().ok_or_else(|| damaged("arguments without segments"))?;
-    let head = if segments.len() > 0 { Bytes::copy_from_slice(&head) } else { head };
-    Reader { py, rest: &head, segments, functions: &[], deps, steps: Vec::new(), detaches: false }
-        .arguments(0)
+    let (head, segments) = behead(segments)?;
+    Reader { segments, deps, ..Reader::of(py, &head) }.arguments(0)
 }
 
 /// A value in one segment, as [`super::encode_inline`] makes it.
@@ -316,15 +330,5 @@ pub fn decode_arguments<'py>(
 /// # Errors
 /// As [`decode_value`].
 pub fn decode_small<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let segments = Vec::new().into_iter();
-    Reader {
-        py,
-        rest: bytes,
-        segments,
-        functions: &[],
-        deps: &[],
-        steps: Vec::new(),
-        detaches: false,
-    }
-    .item(0)
+    Reader::of(py, bytes).item(0)
 }

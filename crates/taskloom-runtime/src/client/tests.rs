@@ -159,15 +159,21 @@ fn the_first_failure_ends_a_gather_that_raises() {
     assert!(matches!(&results[1], Some(Gathered::Erred(error)) if error.type_name == "ValueError"));
 }
 
-#[test]
-fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
-    // given: the result is said to be with a worker that is gone
+/// A result that is said to be with a worker where nobody listens.
+fn held_by_nobody() -> (Bench, Held, TaskId, WorkerNo) {
     let bench = Bench::new();
     let held = bench.submit("x");
     let (task, worker) = (TaskId { index: 3, generation: 1 }, WorkerNo(7));
     let address = "tcp://127.0.0.1:1".to_string();
     bench.deliver(SchedulerToClient::Peer(PeerAddress { worker, address }));
     bench.ready_at(&held, task, worker);
+    (bench, held, task, worker)
+}
+
+#[test]
+fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
+    // given: the result is said to be with a worker that is gone
+    let (bench, held, task, worker) = held_by_nobody();
     bench.sent();
     // when: it is gathered
     let gather = Gather::new(&bench.client, vec![held.clone()], true);
@@ -192,12 +198,7 @@ fn a_result_that_a_worker_does_not_give_is_asked_for_again() {
 #[test]
 fn the_address_of_a_worker_that_is_gone_is_forgotten_and_its_results_are_asked_for_elsewhere() {
     for cut in ["", "tcp://127.0.0.1:1"] {
-        let bench = Bench::new();
-        let held = bench.submit("x");
-        let (task, worker) = (TaskId { index: 3, generation: 1 }, WorkerNo(7));
-        let address = "tcp://127.0.0.1:1".to_string();
-        bench.deliver(SchedulerToClient::Peer(PeerAddress { worker, address }));
-        bench.ready_at(&held, task, worker);
+        let (bench, held, _, worker) = held_by_nobody();
         bench.deliver(SchedulerToClient::PeersGone(vec![WorkerGone { worker, cut: cut.into() }]));
         assert_eq!(bench.client.peer_address(worker), None);
         bench.sent();

@@ -17,6 +17,17 @@ fn bob_seeks_in_vain(s: &mut Script) -> Vec<String> {
     sent
 }
 
+fn alice_makes_x_at_once(s: &mut Script) {
+    let discarded = WorkerToScheduler::Discarded(vec![s.id("x")]);
+    s.report("alice", discarded);
+    s.done("alice", "x");
+}
+
+fn alice_makes_x_again(s: &mut Script) {
+    alice_makes_x_at_once(s);
+    passes_s(s, 20);
+}
+
 fn passes_s(s: &mut Script, seconds: u64) {
     for _ in 0..seconds {
         s.heartbeat("alice");
@@ -68,6 +79,26 @@ fn a_run_that_cannot_go_elsewhere_has_its_input_made_where_it_can_have_it() {
 }
 
 #[test]
+fn workers_that_are_merely_preferred_stand_in_nobodys_way() {
+    // given: both are rather where they are
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", [future("x").rather_on(&["alice"])]);
+    s.done("alice", "x");
+    s.submit("anna", [future("y").needs(&["x"]).rather_on(&["bob"])]);
+    assert_sent(
+        &bob_seeks_in_vain(&mut s),
+        &["bob frees y", "alice runs y (attempt 2) with x here"],
+    );
+    // given: only one may be elsewhere
+    let mut s = Script::anna_and(["alice", "bob"]);
+    s.submit("anna", [future("x").rather_on(&["alice"])]);
+    s.done("alice", "x");
+    s.submit("anna", [future("y").needs(&["x"]).only_on(&["bob"])]);
+    let expected = ["alice discards x", "anna: x pending again", "bob runs x (attempt 2)"];
+    assert_sent(&bob_seeks_in_vain(&mut s), &expected);
+}
+
+#[test]
 fn a_run_that_can_never_have_its_input_fails_and_says_why() {
     let mut s = alice_has_x(&["alice"], &["bob"]);
     // when: the input is made again and again
@@ -75,10 +106,7 @@ fn a_run_that_can_never_have_its_input_fails_and_says_why() {
         let remade = format!("alice runs x (attempt {attempt})");
         let sent = bob_seeks_in_vain(&mut s);
         assert_sent(&sent, &["alice discards x", "anna: x pending again", &remade]);
-        let discarded = WorkerToScheduler::Discarded(vec![s.id("x")]);
-        s.report("alice", discarded);
-        s.done("alice", "x");
-        passes_s(&mut s, 20);
+        alice_makes_x_again(&mut s);
     }
     let sent = bob_seeks_in_vain(&mut s);
     // then: the input stays
@@ -108,13 +136,24 @@ fn nobody_steals_a_task_whose_input_is_beyond_reach() {
 }
 
 #[test]
+fn an_input_goes_with_the_last_run_that_could_not_have_it() {
+    let mut s = alice_has_x(&["alice"], &["bob"]);
+    s.release("anna", &["x"]);
+    for _ in 2..=4 {
+        bob_seeks_in_vain(&mut s);
+        alice_makes_x_again(&mut s);
+    }
+    let sent = bob_seeks_in_vain(&mut s);
+    let expected = ["bob frees y", "anna: y failed, WorkerUnreachableError", "alice frees x"];
+    assert_sent(&sent, &expected);
+}
+
+#[test]
 fn broken_transfers_in_a_moment_let_nothing_fail() {
     let mut s = alice_has_x(&["alice"], &["bob"]);
     for _ in 0..10 {
         bob_seeks_in_vain(&mut s);
-        let discarded = WorkerToScheduler::Discarded(vec![s.id("x")]);
-        s.report("alice", discarded);
-        s.done("alice", "x");
+        alice_makes_x_at_once(&mut s);
     }
     assert_eq!(s.state("y"), Some(State::Processing));
 }
