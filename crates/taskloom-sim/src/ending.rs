@@ -211,7 +211,9 @@ impl World {
             Known::Erred(kind) if kind == "KilledWorker" => {
                 return self.ledger.check_blame(future);
             }
-            Known::Erred(kind) if kind == "WorkerUnreachableError" => self.network.is_torn(),
+            Known::Erred(kind) if kind == "WorkerUnreachableError" => {
+                self.network.is_torn() || (future.needs_data && is_data_lost)
+            }
             Known::Erred(kind) if kind == "NoValidWorkerError" => {
                 self.trouble.no_worker_ms.is_some()
             }

@@ -281,10 +281,9 @@ impl Scheduler {
         value: taskloom_proto::SmallBytes,
     ) {
         let index = self.insert_task(key);
-        self.tasks.unname(index);
+        self.shadow(index);
         let task = &mut self.tasks[index];
         task.kind = Kind::Unknown;
-        task.marks |= mark::SHADOWED;
         task.spec_hash = spec_hash;
         self.bind(client, 0, handle, index, true);
         self.take_back_value(index, value);

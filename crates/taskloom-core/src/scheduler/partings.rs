@@ -105,10 +105,10 @@ impl Scheduler {
                 for dep in self.tasks[task].deps.clone() {
                     self.tasks[dep].doubts = 0;
                 }
-            } else if self.tasks[index].kind == Kind::Data || self.is_actor(index) {
-                // It cannot be made elsewhere, and others are to have it.
+            } else if self.tasks[index].kind == Kind::Data {
+                // Nobody can make it again, and others are to have it.
                 fails.push(task);
-            } else {
+            } else if !self.is_actor(index) {
                 stays = false;
             }
         }

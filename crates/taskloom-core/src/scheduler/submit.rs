@@ -315,6 +315,11 @@ impl Scheduler {
         if self.is_dead_actor(index) && self.make_way(index) {
             return Found::New(self.insert_task(spec.key.clone()));
         }
+        if self.tasks[index].kind == Kind::Broken && !self.is_actor(index) {
+            // It failed for what its client did not have; this one may.
+            self.shadow(index);
+            return Found::New(self.insert_task(spec.key.clone()));
+        }
         if self.tasks[index].is_or_becomes(spec.spec_hash) {
             return match self.may_learn_its_work(index, spec) {
                 true => Found::New(index),
@@ -351,10 +356,15 @@ impl Scheduler {
             || (task.state == State::Erred && self.is_dead_actor(index));
         let is_lineage = rests && !task.is_needed();
         if is_lineage {
-            self.tasks.unname(index);
-            self.tasks[index].marks |= mark::SHADOWED;
+            self.shadow(index);
         }
         is_lineage
+    }
+
+    /// The task goes on without its name.
+    pub(super) fn shadow(&mut self, index: u32) {
+        self.tasks.unname(index);
+        self.tasks[index].marks |= mark::SHADOWED;
     }
 
     pub(super) fn insert_task(&mut self, key: Key) -> u32 {

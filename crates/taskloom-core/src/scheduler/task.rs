@@ -212,6 +212,13 @@ impl TaskRecord {
         self.waiters > 0 || !self.wants.is_empty() || self.holds > 0
     }
 
+    /// Whether it is kept although it is not needed: a small value that nothing can make again, and
+    /// of which results were made that may have to be.
+    #[must_use]
+    pub fn outlives_its_needs(&self) -> bool {
+        self.kind == Kind::Data && self.value.is_some() && self.live_dependents > 0
+    }
+
     #[must_use]
     pub fn has(&self, mark: u16) -> bool {
         self.marks & mark != 0

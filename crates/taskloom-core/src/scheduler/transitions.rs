@@ -400,6 +400,7 @@ impl Scheduler {
             return;
         }
         match self.tasks[index].state {
+            State::Memory if self.tasks[index].outlives_its_needs() => self.drop_replicas(index),
             State::Memory => self.release_result(index),
             State::Waiting | State::Queued | State::NoWorker | State::Processing => {
                 self.detach(index, true);
@@ -429,6 +430,11 @@ impl Scheduler {
     /// Frees a result wherever it is. The state is still to be set.
     pub(super) fn drop_copies(&mut self, index: u32) {
         self.drop_inline(index);
+        self.drop_replicas(index);
+    }
+
+    /// Frees a result on the workers.
+    fn drop_replicas(&mut self, index: u32) {
         let replicas = std::mem::take(&mut self.tasks[index].replicas);
         let (id, size_bytes) = (self.tasks.id(index), self.tasks[index].size_bytes);
         for slot in replicas {

@@ -118,7 +118,7 @@ impl Scheduler {
         if task.state.is_active() && !task.is_needed() {
             return broken("nobody needs it, and yet it is to run");
         }
-        if task.state == State::Memory && !task.is_needed() {
+        if task.state == State::Memory && !task.is_needed() && !task.outlives_its_needs() {
             return broken("nobody needs the result, and yet it is kept");
         }
         if !task.is_needed() && task.live_dependents == 0 {

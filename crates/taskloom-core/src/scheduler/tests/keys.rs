@@ -177,6 +177,22 @@ fn a_key_may_be_asked_for_before_it_is_submitted() {
 }
 
 #[test]
+fn a_call_that_came_without_its_input_does_not_keep_its_key_from_who_has_it() {
+    let mut s = Script::anna_and(["alice"]);
+    s.submit("anna", [future("x")]);
+    s.release("anna", &["x"]);
+    s.submit("anna", [future("y").needs(&["x"])]);
+    s.client("bert");
+    let sent = s.submit("bert", [future("x"), future("y").needs(&["x"])]);
+    assert_sent(&sent, &["alice runs x"]);
+    let sent = s.done("alice", "x");
+    assert_sent(&sent, &["bert finds x at alice", "alice runs y with x here"]);
+    // and: hers has failed
+    s.release("anna", &["y"]);
+    assert_sent(&s.done("alice", "y"), &["bert finds y at alice"]);
+}
+
+#[test]
 fn a_task_whose_input_was_released_before_fails_and_says_so() {
     let mut s = Script::anna_and(["alice"]);
     s.submit("anna", [future("x")]);

@@ -338,12 +338,14 @@ fn what_a_client_has_itself_it_keeps_although_its_key_is_used_for_other_work() {
 }
 
 /// Anna's `y` was made from `x`, which she lets go: only its name is left.
-fn let_x_rest(s: &mut Script) {
+/// X was needed for y, and nobody holds it any more. Where x is a value, it is kept for y's sake.
+fn let_x_rest(s: &mut Script, is_value: bool) {
     s.submit("anna", [future("y").needs(&["x"])]);
     s.pass(SETTLE);
     s.done_with("alice", "y", Outcome::inline());
     s.release("anna", &["x"]);
-    assert_eq!(s.state("x"), Some(State::Released));
+    let state = if is_value { State::Memory } else { State::Released };
+    assert_eq!(s.state("x"), Some(state));
 }
 
 #[test]
@@ -351,9 +353,30 @@ fn what_another_client_has_and_let_go_is_not_lost_to_one_that_has_it_too() {
     let mut s = returning_anna();
     claim(&mut s, "x", Some(b"value"));
     s.join("alice");
-    let_x_rest(&mut s);
+    let_x_rest(&mut s, true);
     s.client("ben");
     assert_sent(&claim_the_key(&mut s, Some(b"value")), &["ben has x"]);
+}
+
+#[test]
+fn a_small_value_that_nothing_can_make_again_is_kept_for_what_was_made_of_it() {
+    let mut s = returning_anna();
+    claim(&mut s, "x", Some(b"value"));
+    s.join("alice");
+    s.submit("anna", [future("y").needs(&["x"])]);
+    s.pass(SETTLE);
+    s.done("alice", "y");
+    s.release("anna", &["x"]);
+    // when: the result is lost
+    s.join("bob");
+    assert_sent(
+        &s.worker_leaves("alice"),
+        &["anna: y pending again", "bob runs y (attempt 2) with x inline"],
+    );
+    // then: it goes with the last result that was made of it
+    s.done("bob", "y");
+    s.release("anna", &["y"]);
+    assert_eq!((s.state("x"), s.state("y")), (None, None));
 }
 
 #[test]
@@ -364,7 +387,7 @@ fn a_claimed_result_whose_work_is_submitted_can_be_made_again() {
         offer(&mut s, "alice", &[(1, future("x").calls("f"))]);
         claim(&mut s, "x", None);
         if !is_there {
-            let_x_rest(&mut s);
+            let_x_rest(&mut s, false);
         }
         s.client("ben");
         s.submit("ben", [future("x").calls("f")]);
