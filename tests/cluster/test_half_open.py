@@ -14,6 +14,7 @@ import pytest
 
 from taskloom import Client
 from taskloom.errors import ActorLostError, SchedulerError
+from tests import frames
 from tests.support import command, wait_until
 
 #: After which a silent worker is given up. Everything here ends soon after.
@@ -91,6 +92,34 @@ def test_a_client_gets_a_result_elsewhere_when_its_holder_stops_for_ever(parts: 
     assert len(held[0].result()) == 100_000
     with parts.stopped("alice"):
         assert len(held[1].result(timeout=60)) == 100_001
+
+
+@both_ways
+def test_a_shuffle_goes_on_when_a_worker_that_holds_parts_of_it_stops_for_ever(
+    parts: Parts, tmp_path: Path
+):
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("pyarrow")
+    dd = pytest.importorskip("dask.dataframe")
+    plain = frames.awkward(400)
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    log.mkdir()
+    with dask.config.set({"dataframe.shuffle.method": "p2p", "dataframe.convert-string": False}):
+        made = dd.from_pandas(plain, npartitions=12).map_partitions(
+            frames.noted, str(log), meta=plain[:0]
+        )
+        read = made.shuffle("key", npartitions=12).map_partitions(
+            frames.behind, str(gate), meta=plain[:0]
+        )
+        future = parts.client.compute(read)
+    # All was made, on both, and nothing is read to the end.
+    wait_until(lambda: len(os.listdir(log)) == 12, "all inputs were made")
+    with parts.stopped("alice"):
+        gate.touch()
+        found = future.result(timeout=90)
+    assert found.sort_values("n").equals(plain)
+    # What the other one has was not made again.
+    assert 12 < len(os.listdir(log)) < 24
 
 
 def test_a_scatter_ends_with_an_error_when_a_worker_stops_for_ever(parts: Parts):

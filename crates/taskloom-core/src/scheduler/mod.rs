@@ -463,6 +463,7 @@ impl Scheduler {
         self.give_up_overdue_setups();
         self.answer_doubts();
         self.end_overdue_hand_overs();
+        self.placement_due |= self.partings.expire(self.now);
         if self.steal_at.is_some_and(|at| at <= self.now) {
             self.steal_at = None;
             self.placement_due = true;

@@ -24,6 +24,8 @@ const PATIENCE_GRACES: u64 = 2;
 pub struct Partings {
     /// Who asked and who should have answered, and until when they are thought to be parted.
     pairs: BTreeMap<(WorkerNo, WorkerNo), Nanos>,
+    /// No pair is thought to be parted for less than until then.
+    least_until: Nanos,
     waits: Map<TaskId, Waits>,
 }
 
@@ -45,12 +47,23 @@ impl Partings {
     }
 
     fn note(&mut self, reader: WorkerNo, holder: WorkerNo, now: Nanos) {
-        self.pairs.retain(|_, until| *until > now);
-        self.pairs.insert((reader, holder), now.after(BELIEVED_NS));
+        let until = now.after(BELIEVED_NS);
+        self.least_until = if self.pairs.is_empty() { until } else { self.least_until.min(until) };
+        self.pairs.insert((reader, holder), until);
     }
 
-    fn are_parted(&self, reader: WorkerNo, holder: WorkerNo, now: Nanos) -> bool {
-        self.pairs.get(&(reader, holder)).is_some_and(|until| *until > now)
+    /// What is known of pairs grows old. Returns whether any may reach each other again.
+    pub fn expire(&mut self, now: Nanos) -> bool {
+        let is_due = !self.pairs.is_empty() && self.least_until <= now;
+        if is_due {
+            self.pairs.retain(|_, until| *until > now);
+            self.least_until = self.pairs.values().min().copied().unwrap_or_default();
+        }
+        is_due
+    }
+
+    fn are_parted(&self, reader: WorkerNo, holder: WorkerNo) -> bool {
+        self.pairs.contains_key(&(reader, holder))
     }
 
     /// Notes one more time that a task waited in vain. Returns whether it was too often.
@@ -89,7 +102,7 @@ impl Scheduler {
         for holder in holders {
             self.partings.note(number, self.workers[*holder].number, self.now);
         }
-        let patience_ns = PATIENCE_GRACES * self.config.grace_ns;
+        let patience_ns = self.config.grace_ns.saturating_mul(PATIENCE_GRACES);
         let (mut stays, mut fails) = (true, Vec::new());
         for task in waiting {
             if self.partings.note_wait(self.tasks.id(task), self.now, patience_ns) {
@@ -184,7 +197,7 @@ impl Scheduler {
     fn are_parted(&self, reader: WorkerSlot, holder: WorkerSlot) -> bool {
         let number = |slot| self.workers.get(slot).map(|worker| worker.number);
         let pair = number(reader).zip(number(holder));
-        pair.is_some_and(|(reader, holder)| self.partings.are_parted(reader, holder, self.now))
+        pair.is_some_and(|(reader, holder)| self.partings.are_parted(reader, holder))
     }
 
     /// The best worker for a task that would be cut off elsewhere; `None` if it would be nowhere, or
