@@ -337,8 +337,8 @@ fn what_a_client_has_itself_it_keeps_although_its_key_is_used_for_other_work() {
     assert_eq!(s.scheduler.task_count(), 0);
 }
 
-/// Anna's `y` was made from `x`, which she lets go: only its name is left.
-/// X was needed for y, and nobody holds it any more. Where x is a value, it is kept for y's sake.
+/// Anna's `y` was made from `x`, which she lets go. A value is kept for the sake of `y`; else only
+/// the name is left.
 fn let_x_rest(s: &mut Script, is_value: bool) {
     s.submit("anna", [future("y").needs(&["x"])]);
     s.pass(SETTLE);
