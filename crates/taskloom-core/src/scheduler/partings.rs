@@ -6,7 +6,7 @@ use super::task::Kind;
 use super::transitions::Step;
 use super::worker_table::WorkerSlot;
 use super::{Map, Scheduler, State};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use taskloom_proto::ErrorInfo;
 use taskloom_types::{Nanos, TaskId, WorkerNo};
 
@@ -22,7 +22,8 @@ const PATIENCE_GRACES: u64 = 2;
 /// What is known of workers that do not reach each other.
 #[derive(Debug, Default)]
 pub struct Partings {
-    /// Who asked and who should have answered, and until when they are thought to be parted.
+    /// Workers, and until when they are thought to be parted. Each pair stands in it both ways: a
+    /// connection that carries nothing one way carries nothing.
     pairs: BTreeMap<(WorkerNo, WorkerNo), Nanos>,
     /// No pair is thought to be parted for less than until then.
     least_until: Nanos,
@@ -41,15 +42,23 @@ impl Partings {
         self.pairs.is_empty()
     }
 
-    /// Those that are parted from somebody.
-    fn workers(&self) -> BTreeSet<WorkerNo> {
-        self.pairs.keys().flat_map(|(reader, holder)| [*reader, *holder]).collect()
+    /// Those that are parted from this one.
+    fn beyond(&self, number: WorkerNo) -> impl Iterator<Item = WorkerNo> {
+        let all = (number, WorkerNo(0))..=(number, WorkerNo(u32::MAX));
+        self.pairs.range(all).map(|((_, other), _)| *other)
     }
 
-    fn note(&mut self, reader: WorkerNo, holder: WorkerNo, now: Nanos) {
+    fn note(&mut self, one: WorkerNo, other: WorkerNo, now: Nanos) {
         let until = now.after(BELIEVED_NS);
         self.least_until = if self.pairs.is_empty() { until } else { self.least_until.min(until) };
-        self.pairs.insert((reader, holder), until);
+        self.pairs.insert((one, other), until);
+        self.pairs.insert((other, one), until);
+    }
+
+    /// The two reach each other. Returns whether that is news.
+    fn mend(&mut self, one: WorkerNo, other: WorkerNo) -> bool {
+        self.pairs.remove(&(other, one));
+        self.pairs.remove(&(one, other)).is_some()
     }
 
     /// What is known of pairs grows old. Returns whether any may reach each other again.
@@ -62,8 +71,8 @@ impl Partings {
         is_due
     }
 
-    fn are_parted(&self, reader: WorkerNo, holder: WorkerNo) -> bool {
-        self.pairs.contains_key(&(reader, holder))
+    fn are_parted(&self, one: WorkerNo, other: WorkerNo) -> bool {
+        self.pairs.contains_key(&(one, other))
     }
 
     /// Notes one more time that a task waited in vain. Returns whether it was too often.
@@ -83,7 +92,7 @@ impl Partings {
     }
 
     pub fn forget_worker(&mut self, number: WorkerNo) {
-        self.pairs.retain(|(reader, holder), _| *reader != number && *holder != number);
+        self.pairs.retain(|(one, other), _| *one != number && *other != number);
     }
 }
 
@@ -142,8 +151,7 @@ impl Scheduler {
     /// waits there has not waited in vain.
     pub(super) fn note_arrival(&mut self, index: u32, reader: WorkerSlot) {
         let [holder] = self.tasks[index].replicas[..] else { return };
-        let pair = (self.workers[reader].number, self.workers[holder].number);
-        if self.partings.pairs.remove(&pair).is_none() {
+        if !self.partings.mend(self.workers[reader].number, self.workers[holder].number) {
             return;
         }
         for task in &self.workers[reader].processing {
@@ -206,12 +214,19 @@ impl Scheduler {
         if self.partings.is_empty() {
             return None;
         }
-        let class = &self.classes[self.tasks[index].class];
-        let named = self.partings.workers();
-        let mut named = named.into_iter().filter_map(|number| self.workers.slot(number));
-        let is_concerned =
-            |slot: WorkerSlot| class.is_eligible(slot) && self.is_cut_off(index, slot);
-        if !class.resources.is_empty() || !named.any(is_concerned) {
+        let task = &self.tasks[index];
+        let class = &self.classes[task.class];
+        let is_concerned = |number: WorkerNo| {
+            let slot = self.workers.slot(number);
+            slot.is_some_and(|slot| class.is_eligible(slot) && self.is_cut_off(index, slot))
+        };
+        // Few of a large cluster: those that are parted from who has an input or waits for this one.
+        let holders = task.deps.iter().filter_map(|dep| self.tasks[*dep].replicas.first().copied());
+        let waiting = task.dependents.iter().filter_map(|id| self.tasks.get(*id));
+        let readers = waiting.map(|dependent| self.tasks[dependent].worker);
+        let ends = holders.chain(readers).filter_map(|slot| self.workers.get(slot));
+        let mut beyond = ends.flat_map(|worker| self.partings.beyond(worker.number));
+        if !class.resources.is_empty() || !beyond.any(is_concerned) {
             return None;
         }
         let may_run = |slot: &&WorkerSlot| {
@@ -249,8 +264,12 @@ impl Scheduler {
     /// Something is remembered of what is gone.
     pub(super) fn validate_partings(&self) -> Result<(), String> {
         let is_gone = |number: &WorkerNo| self.workers.slot(*number).is_none();
-        if self.partings.pairs.keys().any(|(reader, holder)| is_gone(reader) || is_gone(holder)) {
+        let pairs = &self.partings.pairs;
+        if pairs.keys().any(|(one, other)| is_gone(one) || is_gone(other)) {
             return Err("a worker that is gone is thought to be parted from another".into());
+        }
+        if pairs.iter().any(|((one, other), until)| pairs.get(&(*other, *one)) != Some(until)) {
+            return Err("workers are thought to be parted one way".into());
         }
         match self.partings.waits.keys().find(|id| self.tasks.get(**id).is_none()) {
             Some(_) => Err("a task that is gone is said to have waited in vain".into()),
